@@ -1,0 +1,261 @@
+//! The cluster as this node sees it, and its limits.
+
+use std::io;
+
+use axum::{Json, extract::State};
+use rollcall_cluster::roster::{NodeId, Roster};
+use rollcall_proto::schema::roster::{Limits, Node, NodeState};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    AdminState,
+    extract::{BodyOf, QueryOf},
+    problem::Problem,
+};
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ClusterView {
+    name: String,
+    /// Random, from the cluster's formation; hexadecimal. Empty before it.
+    cluster_id: String,
+    /// The node that answers.
+    node: String,
+    /// `seq` of the last event.
+    seq: u64,
+    /// The time of the last change, in milliseconds since 1970.
+    time: u64,
+    /// Online and offline.
+    sessions: usize,
+    /// As the limit counts them.
+    connections: u64,
+    groups: Vec<GroupView>,
+}
+
+/// One Raft group.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct GroupView {
+    group: &'static str,
+    /// The leader's name, if this node knows one.
+    leader: Option<String>,
+    term: u64,
+    /// Of the last entry in this node's log.
+    last_index: u64,
+    /// Of the last entry this node has applied.
+    applied: u64,
+    voters: Vec<String>,
+    /// Of the applied state, hexadecimal: nodes that have applied the same have the same. Left out (null) where there are
+    /// more than 100,000 sessions and it is not asked for.
+    state_hash: Option<String>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ClusterQuery {
+    /// Whether to hash the state however large it is.
+    #[serde(default)]
+    hash: bool,
+}
+
+/// Sessions that are hashed without being asked for: a few milliseconds.
+const HASHED_UNASKED: usize = 100_000;
+
+/// Leader, terms, positions.
+#[utoipa::path(
+    get, path = "/api/v1/cluster", tag = "cluster", params(ClusterQuery),
+    responses(
+        (status = 200, description = "The cluster", body = ClusterView),
+        (status = 400, description = "Bad query", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Starting", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn cluster(
+    State(state): State<AdminState>,
+    QueryOf(query): QueryOf<ClusterQuery>,
+) -> Result<Json<ClusterView>, Problem> {
+    let cluster = state.cluster()?;
+    let groups = cluster.groups();
+    // A copy shares all pages with the original: entries wait for the copying, not for the hashing.
+    let roster = cluster.roster().clone();
+    let config = cluster.config();
+    let view = ClusterView {
+        name: config.cluster_name.clone(),
+        cluster_id: if roster.cluster_id() == 0 { String::new() } else { format!("{:016x}", roster.cluster_id()) },
+        node: config.node_name.clone(),
+        seq: roster.seq(),
+        time: roster.time(),
+        sessions: roster.session_count(),
+        connections: roster.connections(),
+        groups: vec![GroupView {
+            group: "roster",
+            leader: groups.leader.map(|id| name_of(&roster, id)),
+            term: groups.term,
+            last_index: groups.last_index,
+            applied: groups.applied_index,
+            voters: groups.voters.iter().map(|id| name_of(&roster, *id)).collect(),
+            state_hash: None,
+        }],
+    };
+    let hash = if query.hash || roster.session_count() <= HASHED_UNASKED { Some(hash(roster).await?) } else { None };
+    Ok(Json(with_hash(view, hash)))
+}
+
+fn with_hash(mut view: ClusterView, hash: Option<String>) -> ClusterView {
+    for group in &mut view.groups {
+        group.state_hash.clone_from(&hash);
+    }
+    view
+}
+
+async fn hash(roster: Roster) -> Result<String, Problem> {
+    let hashed = tokio::task::spawn_blocking(move || {
+        let mut hash = Fnv::default();
+        roster.write_to(&mut hash).map(|()| format!("{:016x}", hash.0))
+    });
+    match hashed.await {
+        Ok(Ok(hash)) => Ok(hash),
+        Ok(Err(cause)) => Err(Problem::internal(format!("the state cannot be hashed: {cause}"))),
+        Err(cause) => Err(Problem::internal(format!("the state cannot be hashed: {cause}"))),
+    }
+}
+
+/// FNV-1a of 64 bits: it tells states apart that differ by a fault, not by an attacker.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl io::Write for Fnv {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A member that has never been up has no name yet.
+pub(super) fn name_of(roster: &Roster, id: NodeId) -> String {
+    roster.node(id).map_or_else(|| format!("{id:x}"), |node| node.name.clone())
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct NodeList {
+    items: Vec<NodeView>,
+    /// Always null: all nodes are on one page.
+    next: Option<String>,
+    seq: u64,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct NodeView {
+    name: String,
+    /// Random, from the node's disk; hexadecimal.
+    id: String,
+    /// `up`, `draining`, `stopped` or `down`.
+    state: &'static str,
+    /// When it entered the state, in milliseconds since 1970.
+    since: u64,
+    /// Rises with every start.
+    epoch: u64,
+    connections: u64,
+    mqtt_address: String,
+    rpc_address: String,
+    http_address: String,
+    version: String,
+}
+
+impl From<&Node> for NodeView {
+    fn from(node: &Node) -> Self {
+        Self {
+            name: node.name.clone(),
+            id: format!("{:016x}", node.id),
+            state: state_name(node.state()),
+            since: node.since,
+            epoch: node.epoch,
+            connections: node.connections,
+            mqtt_address: node.mqtt_address.clone(),
+            rpc_address: node.rpc_address.clone(),
+            http_address: node.http_address.clone(),
+            version: node.version.clone(),
+        }
+    }
+}
+
+fn state_name(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Up => "up",
+        NodeState::Draining => "draining",
+        NodeState::Stopped => "stopped",
+        NodeState::Down | NodeState::Unspecified => "down",
+    }
+}
+
+/// The nodes and their states.
+#[utoipa::path(
+    get, path = "/api/v1/nodes", tag = "cluster",
+    responses(
+        (status = 200, description = "The nodes", body = NodeList),
+        (status = 503, description = "Starting", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn nodes(State(state): State<AdminState>) -> Result<Json<NodeList>, Problem> {
+    let roster = state.cluster()?.roster();
+    let mut items: Vec<NodeView> = roster.nodes().map(NodeView::from).collect();
+    items.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(Json(NodeList { items, next: None, seq: roster.seq() }))
+}
+
+/// Limits of the whole cluster; null is no limit.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsBody {
+    /// Connections of the whole cluster.
+    #[serde(default)]
+    max_connections: Option<u64>,
+    /// Connections of each node.
+    #[serde(default)]
+    max_connections_per_node: Option<u64>,
+}
+
+/// The limits in force.
+#[utoipa::path(
+    get, path = "/api/v1/limits", tag = "cluster",
+    responses(
+        (status = 200, description = "The limits", body = LimitsBody),
+        (status = 503, description = "Starting", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn limits(State(state): State<AdminState>) -> Result<Json<LimitsBody>, Problem> {
+    let Limits { max_connections, max_connections_per_node } = state.cluster()?.roster().limits();
+    Ok(Json(LimitsBody { max_connections, max_connections_per_node }))
+}
+
+/// Replaces the limits; what the body leaves out has no limit then. Connections above a lowered limit stay.
+#[utoipa::path(
+    put, path = "/api/v1/limits", tag = "cluster", request_body = LimitsBody,
+    responses(
+        (status = 200, description = "The limits now in force", body = LimitsBody),
+        (status = 400, description = "No JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not sent as JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Not these limits", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "No decision", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn set_limits(
+    State(state): State<AdminState>,
+    BodyOf(body): BodyOf<LimitsBody>,
+) -> Result<Json<LimitsBody>, Problem> {
+    let LimitsBody { max_connections, max_connections_per_node } = body;
+    state.cluster()?.set_limits(Limits { max_connections, max_connections_per_node }).await?;
+    tracing::info!(?max_connections, ?max_connections_per_node, "limits were changed over HTTP");
+    Ok(Json(body))
+}

@@ -1,0 +1,107 @@
+//! The command line.
+
+use std::{fmt::Display, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    config::{Effective, Sources},
+    ctl, dev, serve,
+    telemetry::LogFormat,
+};
+
+#[derive(Debug, Parser)]
+#[command(name = "rollcall", version = crate::version(), about, long_about = None, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one node
+    Serve(Serve),
+    /// Run a cluster on this machine, one process per node
+    Dev(dev::Options),
+    /// Print the effective configuration and where each value comes from
+    Config(Configuration),
+    /// Ask or command a running node
+    Ctl(ctl::Options),
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    #[command(flatten)]
+    configuration: Configuration,
+    /// What log lines look like; by default for people on a terminal, JSON otherwise
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    log: Option<LogFormat>,
+    /// Stop as soon as standard input ends: how a parent process takes its children along
+    #[arg(long, hide = true)]
+    exit_with_parent: bool,
+}
+
+/// Where the configuration comes from, besides the environment.
+#[derive(Debug, Args)]
+struct Configuration {
+    /// A TOML file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One key of the configuration; may be given many times
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Configuration {
+    fn load(self) -> Result<Effective, crate::config::Problems> {
+        Effective::load(&Sources::of_process(self.config, self.set))
+    }
+}
+
+/// Reads the command line and does what it says.
+pub fn run() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(options) => match options.configuration.load() {
+            Ok(effective) => exit_code(serve::run(effective, options.log, options.exit_with_parent)),
+            Err(problems) => refused(&problems),
+        },
+        Command::Dev(options) => exit_code(dev::run(options)),
+        Command::Config(configuration) => match configuration.load() {
+            Ok(effective) => {
+                print!("{effective}");
+                ExitCode::SUCCESS
+            }
+            Err(problems) => refused(&problems),
+        },
+        Command::Ctl(options) => exit_code(ctl::run(options)),
+    }
+}
+
+/// As sysexits' EX_CONFIG, so that a supervisor can tell it from a crash.
+const EXIT_CONFIG: u8 = 78;
+
+fn refused(problems: &impl Display) -> ExitCode {
+    eprintln!("rollcall: the configuration is refused\n{problems}");
+    ExitCode::from(EXIT_CONFIG)
+}
+
+fn exit_code<E: std::error::Error>(result: Result<(), E>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rollcall: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,26 @@
+//! The configuration: one table of keys, four sources (defaults, a TOML file, the environment, `--set`), one typed value.
+
+mod error;
+mod grace;
+mod kind;
+mod reference;
+mod resolve;
+mod rules;
+mod source;
+mod table;
+mod typed;
+mod units;
+
+pub use error::{Problem, Problems};
+pub use grace::KeepAliveGrace;
+pub use reference::reference;
+pub use resolve::{Effective, Setting};
+pub use source::{Origin, Sources};
+pub use typed::{
+    Access, ClientIdPolicy, Cluster, Config, Drain, EventNode, Events, Http, Inbox, Limits, Listener, ListenerType,
+    Node, Session,
+};
+pub use units::{format_duration, format_size, parse_duration, parse_size};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,74 @@
+//! The key table as people read it: the effective configuration as TOML, and the reference in Markdown.
+
+use std::fmt::{self, Write};
+
+use super::{
+    kind::Kind,
+    resolve::{Effective, Setting},
+    table::{KEYS, SECTIONS},
+};
+
+/// The effective configuration as TOML, each value with its origin; secrets are not shown.
+impl fmt::Display for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut last = "";
+        for (section, _) in SECTIONS {
+            let prefix = section.strip_suffix("NAME").map_or_else(|| format!("{section}."), str::to_owned);
+            for (name, setting) in self.settings.iter().filter(|(name, _)| name.starts_with(&prefix)) {
+                let Some((table, leaf)) = name.rsplit_once('.') else { continue };
+                if table != last {
+                    writeln!(f, "{}[{table}]", if last.is_empty() { "" } else { "\n" })?;
+                    last = table;
+                }
+                writeln!(f, "{:<44} # {}", shown(leaf, setting), setting.origin)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn shown(leaf: &str, setting: &Setting) -> String {
+    match (&setting.value, setting.key.kind) {
+        (Some(_), Kind::Secret) => format!("{leaf} = \"<redacted>\""),
+        (Some(value), _) => format!("{leaf} = {value}"),
+        (None, kind) => format!("{leaf} = \"{}\"", kind.unset().unwrap_or_default()),
+    }
+}
+
+/// The reference of all keys, as Markdown.
+pub fn reference() -> String {
+    let mut out = String::from(INTRODUCTION);
+    for (section, about) in SECTIONS {
+        let prefix = format!("{section}.");
+        // Writing to a String cannot fail.
+        let _ = write!(out, "\n## `{section}`\n\n{about}\n\n| key | type | default | |\n|---|---|---|---|\n");
+        for key in KEYS.iter().filter(|key| key.name.starts_with(&prefix)) {
+            let default = match (key.kind, key.default) {
+                (Kind::Addresses, "") => "`[]`".to_owned(),
+                (_, "") => "not set".to_owned(),
+                (_, default) => format!("`{default}`"),
+            };
+            let about = format!("{} Allowed: {}.", key.about, key.kind.allowed());
+            let _ =
+                writeln!(out, "| `{}` | {} | {default} | {} |", key.name, key.kind.name(), about.replace('|', "\\|"));
+        }
+    }
+    out
+}
+
+const INTRODUCTION: &str = "# Configuration
+
+Generated from the table of keys in the program (`UPDATE=1 cargo test -p rollcall` writes it anew).
+
+A key can be given in three places; the later one wins over the earlier, and all of them over the default:
+
+1. the TOML file named by `rollcall serve --config FILE`: `[cluster]`, `lease = \"7s\"`;
+2. the environment: `ROLLCALL__CLUSTER__LEASE=7s`;
+3. the command line: `--set cluster.lease=7s`.
+
+A key that does not exist, a value that is not allowed and values that contradict each other are refused at start, each
+with its name, what is allowed and the nearest right one. `rollcall config` prints what is in force and where each value
+came from.
+
+Durations are a whole number and `ms`, `s`, `m`, `h` or `d`; sizes a whole number and `B`, `KiB`, `MiB` or `GiB`.
+";

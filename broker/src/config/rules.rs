@@ -1,0 +1,132 @@
+//! What must hold between keys.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use super::{
+    error::{Problem, Problems},
+    resolve::Setting,
+    source::Origin,
+    typed::Config,
+};
+
+type Settings = BTreeMap<String, Setting>;
+
+pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), Problems> {
+    let mut rules = Rules { settings, broken: Vec::new() };
+    timing(config, &mut rules);
+    listeners(config, &mut rules);
+    membership(config, &mut rules);
+    addresses(config, &mut rules);
+    if rules.broken.is_empty() { Ok(()) } else { Err(Problems(rules.broken)) }
+}
+
+struct Rules<'a> {
+    settings: &'a Settings,
+    broken: Vec<Problem>,
+}
+
+impl Rules<'_> {
+    fn require(&mut self, holds: bool, key: &str, rule: impl FnOnce(&Self) -> String) {
+        if holds {
+            return;
+        }
+        let rule = rule(self);
+        let origin = self.settings.get(key).map_or(Origin::Default, |setting| setting.origin.clone());
+        self.broken.push(Problem::Conflict { key: key.to_owned(), value: self.shown(key), origin, rule });
+    }
+
+    fn shown(&self, key: &str) -> String {
+        let value = self.settings.get(key).and_then(|setting| setting.value.as_ref());
+        value.map_or_else(|| "(not set)".to_owned(), ToString::to_string)
+    }
+
+    /// `lesser` must be strictly below `greater`, both durations.
+    fn below(&mut self, holds: bool, lesser: &str, greater: &str) {
+        self.require(holds, lesser, |rules| format!("must be below {greater} = {}", rules.shown(greater)));
+    }
+}
+
+fn timing(config: &Config, rules: &mut Rules<'_>) {
+    const ELECTIONS_PER_ROUTE_LEASE: u32 = 3;
+    let cluster = &config.cluster;
+    rules.below(cluster.heartbeat < cluster.election, "cluster.heartbeat", "cluster.election");
+    rules.require(
+        cluster.route_lease >= cluster.election * ELECTIONS_PER_ROUTE_LEASE,
+        "cluster.route_lease",
+        |rules| {
+            format!(
+                "must be at least {ELECTIONS_PER_ROUTE_LEASE} times cluster.election = {}",
+                rules.shown("cluster.election")
+            )
+        },
+    );
+    rules.below(cluster.route_lease < cluster.lease, "cluster.route_lease", "cluster.lease");
+    rules.below(cluster.lease < cluster.node_timeout, "cluster.lease", "cluster.node_timeout");
+    rules.below(cluster.batch_interval < cluster.route_lease, "cluster.batch_interval", "cluster.route_lease");
+    rules.below(cluster.batch_interval < cluster.claim_timeout, "cluster.batch_interval", "cluster.claim_timeout");
+}
+
+fn listeners(config: &Config, rules: &mut Rules<'_>) {
+    for (name, listener) in &config.listeners {
+        let key = |leaf: &str| format!("listeners.{name}.{leaf}");
+        rules.require(listener.keep_alive_min <= listener.keep_alive_max, &key("keep_alive_min"), |rules| {
+            format!("must not be above {} = {}", key("keep_alive_max"), rules.shown(&key("keep_alive_max")))
+        });
+        for (bound, holder) in [
+            (config.inbox.max_bytes, "inbox.max_bytes"),
+            (config.cluster.link_window_bytes, "cluster.link_window_bytes"),
+        ] {
+            rules.require(listener.max_packet <= bound, &key("max_packet"), |rules| {
+                format!("must not be above {holder} = {}, or such a packet could never be sent on", rules.shown(holder))
+            });
+        }
+    }
+}
+
+fn membership(config: &Config, rules: &mut Rules<'_>) {
+    let peers = &config.cluster.peers;
+    let mut sorted = peers.clone();
+    sorted.sort();
+    sorted.dedup();
+    rules.require(sorted.len() == peers.len(), "cluster.peers", |_| "an address is in the list twice".to_owned());
+    if peers.is_empty() {
+        return;
+    }
+    let me = config.cluster.advertised_rpc();
+    rules.require(peers.contains(&me), "cluster.peers", |_| {
+        format!("must list this node too, by its cluster.rpc_advertise (or cluster.rpc_bind) = \"{me}\"")
+    });
+    let name_is_default = rules.settings.get("node.name").is_none_or(|s| s.origin == Origin::Default);
+    if name_is_default && peers.len() > 1 {
+        rules.broken.push(Problem::Missing {
+            key: "node.name".to_owned(),
+            rule: "with several cluster.peers each node needs a name of its own".to_owned(),
+        });
+    }
+    if config.cluster.rpc_advertise.is_none() && config.cluster.rpc_bind.ip().is_unspecified() {
+        rules.broken.push(Problem::Missing {
+            key: "cluster.rpc_advertise".to_owned(),
+            rule: format!("other nodes cannot reach the wildcard cluster.rpc_bind = \"{}\"", config.cluster.rpc_bind),
+        });
+    }
+}
+
+fn addresses(config: &Config, rules: &mut Rules<'_>) {
+    let mut binds =
+        vec![("cluster.rpc_bind".to_owned(), config.cluster.rpc_bind), ("http.bind".to_owned(), config.http.bind)];
+    binds.extend(config.listeners.iter().map(|(name, l)| (format!("listeners.{name}.bind"), l.bind)));
+    for (index, (key, bind)) in binds.iter().enumerate() {
+        if let Some((other, taken)) = binds[..index].iter().find(|(_, taken)| collide(*taken, *bind)) {
+            rules.require(false, key, |_| format!("is already taken by {other} = \"{taken}\""));
+        }
+    }
+}
+
+/// Port 0 is any free port and collides with nothing.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let overlap = |a: IpAddr, b: IpAddr| a == b || a.is_unspecified() || b.is_unspecified();
+    a.port() != 0 && a.port() == b.port() && overlap(a.ip(), b.ip())
+}

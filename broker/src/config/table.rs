@@ -1,0 +1,294 @@
+//! Every configuration key, once: what is not in this table does not exist. Defaults, checks, suggestions, the printed
+//! configuration and the reference in `docs/configuration.md` all come from here.
+
+use super::kind::Kind;
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// The full name; `NAME` stands for the listener's.
+    pub name: &'static str,
+    pub kind: Kind,
+    /// As it would be written after `--set name=`.
+    pub default: &'static str,
+    /// What it does, with its unit where the type does not say it.
+    pub about: &'static str,
+}
+
+const fn key(name: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
+    Key { name, kind, default, about }
+}
+
+const fn ms(min: u64, max: u64) -> Kind {
+    Kind::Duration { min, max }
+}
+
+const fn bytes(min: u64, max: u64) -> Kind {
+    Kind::Size { min, max }
+}
+
+const fn count(min: u64, max: u64) -> Kind {
+    Kind::Integer { min, max }
+}
+
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+/// The longest remaining length that MQTT can express is 268,435,455 bytes; the fixed header adds five.
+const MQTT_LARGEST: u64 = 256 * MIB;
+const KEEP_ALIVE_LONGEST: u64 = 65_535 * SECOND;
+
+/// What a section is for, in the order in which the reference shows them.
+pub const SECTIONS: [(&str, &str); 10] = [
+    ("node", "This node."),
+    ("http", "The HTTP interface for operators: health, metrics, REST."),
+    (
+        "listeners.NAME",
+        "One section for each MQTT listener. With none given there is one, named `tcp`; as soon as any is named, only \
+         the named ones exist. A name is made of `a-z 0-9 _ -`.",
+    ),
+    ("cluster", "The nodes and how they agree."),
+    ("session", "What each MQTT session may do and hold."),
+    (
+        "limits",
+        "Limits of the whole cluster. These are the values at the moment the cluster is formed; from then on they are \
+         in the replicated state and changed by `PUT /api/v1/limits`.",
+    ),
+    ("access", "Who may connect."),
+    ("inbox", "What waits for one session."),
+    ("events", "The log of lifecycle events."),
+    ("drain", "How a node stops."),
+];
+
+/// The table, section by section.
+pub const KEYS: &[Key] = &[
+    key("node.name", Kind::Name, "node-0", "The node's name, unique in the cluster and kept over restarts."),
+    key("node.data_dir", Kind::Path, "./rollcall-data", "Where the node keeps its state. One node per directory."),
+    key(
+        "node.advertise_mqtt",
+        Kind::OptionalAddress,
+        "",
+        "The address under which clients reach this node: the `node` of events and the server reference of a drain. \
+         Not set: the first listener's address, on a wildcard bind the first address that is not loopback.",
+    ),
+    key("http.bind", Kind::Bind, "127.0.0.1:8080", "Where HTTP is served."),
+    key(
+        "http.token",
+        Kind::Secret,
+        "",
+        "When set, every request but `/healthz` and `/readyz` needs `Authorization: Bearer` with this token.",
+    ),
+    key(
+        "http.max_followers",
+        count(1, 100_000),
+        "256",
+        "How many event streams may be followed over HTTP at once; the next is answered 503.",
+    ),
+    key("listeners.NAME.type", Kind::ListenerType, "tcp", "What is spoken on it."),
+    key("listeners.NAME.bind", Kind::Bind, "127.0.0.1:1883", "Where it listens. No two listeners share an address."),
+    key(
+        "listeners.NAME.max_connections",
+        count(1, 10_000_000),
+        "1000000",
+        "Sockets open on this listener at once, before and after CONNECT; the next is closed on accept.",
+    ),
+    key(
+        "listeners.NAME.client_id_max_length",
+        count(1, 65_535),
+        "128",
+        "The longest client id, in bytes; a longer one is refused (`client_id_too_long`).",
+    ),
+    key(
+        "listeners.NAME.client_id_policy",
+        Kind::Choice(&["any", "alphanumeric"]),
+        "any",
+        "`alphanumeric` takes `0-9 a-z A-Z` only (otherwise `client_id_invalid`).",
+    ),
+    key(
+        "listeners.NAME.keep_alive_min",
+        ms(0, KEEP_ALIVE_LONGEST),
+        "0s",
+        "The shortest keep alive. A client that asks for less is held to this one; 5.0 clients are told.",
+    ),
+    key(
+        "listeners.NAME.keep_alive_max",
+        ms(SECOND, KEEP_ALIVE_LONGEST),
+        "65535s",
+        "The longest keep alive. A 5.0 client that asks for more, or for none, is told this one; a 3.x client, which cannot be \
+         told, keeps its own.",
+    ),
+    key(
+        "listeners.NAME.keep_alive_grace",
+        Kind::Grace,
+        "1.5x",
+        "How long a silent client is borne with: a factor of its keep alive, or an addition to it.",
+    ),
+    key(
+        "listeners.NAME.max_packet",
+        bytes(KIB, MQTT_LARGEST),
+        "256KiB",
+        "The largest packet that is read, fixed header included; judged by the header alone.",
+    ),
+    key("listeners.NAME.max_qos", count(0, 2), "2", "The highest QoS a client may publish with or be granted."),
+    key(
+        "listeners.NAME.retain",
+        Kind::Bool,
+        "false",
+        "Whether clients may publish with RETAIN. Messages are not stored yet: true only passes the flag on to live \
+         subscribers that ask for it.",
+    ),
+    key(
+        "listeners.NAME.max_filters",
+        count(1, 100_000),
+        "1000",
+        "Subscriptions one session may hold; a further one is answered 0x97 (v5) or 0x80.",
+    ),
+    key("cluster.name", Kind::Name, "rollcall", "Nodes of another cluster's name are refused."),
+    key(
+        "cluster.peers",
+        Kind::Addresses,
+        "",
+        "The node-to-node addresses of all members, this node's own among them, the same list on each. Empty: a cluster \
+         of one, formed at once.",
+    ),
+    key("cluster.rpc_bind", Kind::Bind, "127.0.0.1:7400", "Where this node listens for other nodes."),
+    key(
+        "cluster.rpc_advertise",
+        Kind::OptionalAddress,
+        "",
+        "Where other nodes reach this one. Not set: `cluster.rpc_bind`, which must then not be a wildcard.",
+    ),
+    key(
+        "cluster.heartbeat",
+        ms(10, 10 * SECOND),
+        "100ms",
+        "How often a Raft leader is heard of. Below `cluster.election`.",
+    ),
+    key(
+        "cluster.election",
+        ms(50, 30 * SECOND),
+        "300ms",
+        "The shortest silence of a Raft leader after which another is elected.",
+    ),
+    key(
+        "cluster.route_lease",
+        ms(200, 60 * SECOND),
+        "2s",
+        "How long a node routes messages by its copy of the subscriptions without hearing from the leader; then its \
+         publishers are held back. At least three times `cluster.election`, so that an election holds nobody back.",
+    ),
+    key(
+        "cluster.lease",
+        ms(300, 120 * SECOND),
+        "7s",
+        "How long a node that is cut off keeps its connections. Above `cluster.route_lease`.",
+    ),
+    key(
+        "cluster.node_timeout",
+        ms(500, 600 * SECOND),
+        "10s",
+        "How long a node may be silent before it is declared down and its sessions released. Above `cluster.lease`.",
+    ),
+    key(
+        "cluster.batch_interval",
+        ms(0, 100),
+        "4ms",
+        "The least time between two batches of commands that a busy node sends to the log. A quiet node does not wait.",
+    ),
+    key("cluster.batch_commands", count(1, 65_536), "4096", "Commands in one batch, at most."),
+    key(
+        "cluster.queue",
+        count(1, 10_000_000),
+        "65536",
+        "Commands that may wait for a batch on one node; beyond, those who ask wait to enter.",
+    ),
+    key(
+        "cluster.claim_timeout",
+        ms(100, 60 * SECOND),
+        "5s",
+        "How long a CONNECT, SUBSCRIBE or UNSUBSCRIBE waits for the cluster's decision before it is refused.",
+    ),
+    key(
+        "cluster.link_window",
+        count(1, 1 << 20),
+        "4096",
+        "Messages sent to one other node and not yet acknowledged by it; when full, publishers wait.",
+    ),
+    key("cluster.link_window_bytes", bytes(64 * KIB, 4 * GIB), "16MiB", "The same, in bytes."),
+    key("cluster.rpc_timeout", ms(50, 60 * SECOND), "1s", "How long one request to another node may take."),
+    key("cluster.reap_batch", count(1, 65_536), "1000", "Sessions of a dead node that are released by one command."),
+    key(
+        "cluster.snapshot_after",
+        bytes(64 * KIB, 64 * GIB),
+        "64MiB",
+        "How much log gathers after a snapshot before the next is taken.",
+    ),
+    key(
+        "session.connect_timeout",
+        ms(100, 10 * MINUTE),
+        "10s",
+        "How long a new connection may take to send its CONNECT.",
+    ),
+    key(
+        "session.receive_maximum",
+        count(1, 65_535),
+        "256",
+        "QoS 1 and 2 messages a client may have in flight to the broker.",
+    ),
+    key(
+        "session.topic_alias_maximum",
+        count(0, 65_535),
+        "32",
+        "Topic aliases a v5 client may set on one connection; 0 allows none.",
+    ),
+    key(
+        "session.write_buffer",
+        bytes(4 * KIB, 64 * MIB),
+        "256KiB",
+        "Encoded bytes waiting for one client's socket above which no further packet is encoded for it.",
+    ),
+    key("limits.max_connections", Kind::Limit { min: 0 }, "unlimited", "Connections of the whole cluster, exactly."),
+    key("limits.max_connections_per_node", Kind::Limit { min: 0 }, "unlimited", "Connections of each node, exactly."),
+    key("access.anonymous", Kind::Bool, "true", "Whether a client may connect without credentials."),
+    key(
+        "inbox.max_messages",
+        count(1, 10_000_000),
+        "1000",
+        "Messages waiting for one live session. When it is full, a QoS 0 message is dropped, and any other takes the place \
+         of the oldest.",
+    ),
+    key("inbox.max_bytes", bytes(KIB, 16 * GIB), "1MiB", "The same, in bytes. At least every listener's `max_packet`."),
+    key(
+        "events.retention",
+        count(1_000, 1_000_000_000),
+        "1000000",
+        "Events kept on each node's disk; older ones can no longer be read.",
+    ),
+    key(
+        "events.memory",
+        count(1, 100_000_000),
+        "10000",
+        "The latest events kept in memory, so that those who follow them need no disk.",
+    ),
+    key(
+        "events.node",
+        Kind::Choice(&["address", "name"]),
+        "address",
+        "What an event's `node` is: the node's advertised MQTT address, or its name.",
+    ),
+    key(
+        "drain.rate",
+        count(0, 1_000_000),
+        "1000",
+        "Clients told to go per second while the node drains; 0: all at once.",
+    ),
+    key(
+        "drain.timeout",
+        ms(SECOND, HOUR),
+        "30s",
+        "How long a drain may take; what is left then is closed without ceremony.",
+    ),
+];

@@ -1,0 +1,189 @@
+//! The cluster that is broken: three processes, their ports, signals and logs.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub const NODES: usize = 3;
+/// Longer than any start, rejoin or fence on a busy machine.
+const READY: Duration = Duration::from_secs(40);
+/// Below the range of outgoing connections' ports, so that a restarted node finds its own free.
+const PORTS: std::ops::Range<u16> = 21_000..30_000;
+
+/// How often each node was hurt so far: who compares two readings knows whether a fault fell between them.
+#[derive(Debug, Default)]
+pub struct Faults([AtomicU64; NODES]);
+
+impl Faults {
+    pub fn of(&self, node: usize) -> u64 {
+        self.0[node].load(Ordering::SeqCst)
+    }
+}
+
+struct Node {
+    settings: Vec<String>,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+pub struct Cluster {
+    rollcall: PathBuf,
+    nodes: Vec<Node>,
+    first_port: u16,
+    http: reqwest::Client,
+    faults: Arc<Faults>,
+    /// Removes itself when dropped, unless it is to be kept.
+    _folder: Option<TempDir>,
+}
+
+impl Cluster {
+    pub async fn start(rollcall: &Path, keep: bool) -> Result<Self, String> {
+        let folder = tempfile::Builder::new().prefix("rollcall-chaos-").tempdir().map_err(|error| error.to_string())?;
+        let first_port = free_ports()?;
+        let nodes = (0..NODES).map(|index| node(folder.path(), first_port, index)).collect();
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build();
+        let http = http.map_err(|error| error.to_string())?;
+        let folder = if keep {
+            println!("chaos: the nodes' folders stay in {}", folder.keep().display());
+            None
+        } else {
+            Some(folder)
+        };
+        let rollcall = rollcall.to_owned();
+        let mut cluster = Self { rollcall, nodes, first_port, http, faults: Arc::default(), _folder: folder };
+        for index in 0..NODES {
+            cluster.spawn(index)?;
+        }
+        cluster.all_ready().await?;
+        Ok(cluster)
+    }
+
+    pub fn mqtt_ports(&self) -> [u16; NODES] {
+        std::array::from_fn(|index| self.first_port + index as u16)
+    }
+
+    pub fn faults(&self) -> Arc<Faults> {
+        Arc::clone(&self.faults)
+    }
+
+    pub fn spawn(&mut self, index: usize) -> Result<(), String> {
+        let node = &mut self.nodes[index];
+        let log = File::options().create(true).append(true).open(&node.log).map_err(|error| error.to_string())?;
+        let errors = log.try_clone().map_err(|error| error.to_string())?;
+        let mut command = Command::new(&self.rollcall);
+        command.arg("serve").args(&node.settings).stdin(Stdio::null()).stdout(log).stderr(errors);
+        let child = command.spawn().map_err(|error| format!("{}: {error}", self.rollcall.display()))?;
+        node.child = Some(child);
+        Ok(())
+    }
+
+    pub fn kill(&mut self, index: usize) -> Result<(), String> {
+        self.faults.0[index].fetch_add(1, Ordering::SeqCst);
+        let mut child = self.nodes[index].child.take().ok_or("a dead node cannot be killed")?;
+        child.kill().and_then(|()| child.wait()).map_err(|error| error.to_string())?;
+        Ok(())
+    }
+
+    pub fn pause(&self, index: usize) -> Result<(), String> {
+        self.faults.0[index].fetch_add(1, Ordering::SeqCst);
+        self.signal(index, Signal::STOP)
+    }
+
+    pub fn resume(&self, index: usize) -> Result<(), String> {
+        self.signal(index, Signal::CONT)
+    }
+
+    fn signal(&self, index: usize, signal: Signal) -> Result<(), String> {
+        let child = self.nodes[index].child.as_ref().ok_or("a dead node gets no signal")?;
+        let pid = Pid::from_raw(child.id() as i32).ok_or("a process id is not zero")?;
+        kill_process(pid, signal).map_err(|error| error.to_string())
+    }
+
+    pub async fn all_ready(&mut self) -> Result<(), String> {
+        let started = Instant::now();
+        for index in 0..NODES {
+            loop {
+                self.still_runs(index)?;
+                let url = format!("http://127.0.0.1:{}/readyz", self.http_port(index));
+                if self.http.get(url).send().await.is_ok_and(|answer| answer.status().is_success()) {
+                    break;
+                }
+                if started.elapsed() > READY {
+                    return Err(format!("node-{index} is not ready within {READY:?}"));
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// A node that ended unasked is a finding of its own.
+    pub fn still_runs(&mut self, index: usize) -> Result<(), String> {
+        let child = self.nodes[index].child.as_mut().ok_or_else(|| format!("node-{index} was left dead"))?;
+        match child.try_wait().map_err(|error| error.to_string())? {
+            Some(status) => Err(format!("node-{index} ended unasked: {status}")),
+            None => Ok(()),
+        }
+    }
+
+    /// What a GET of `/api/v1/{path}` on one node answers.
+    pub async fn get(&self, index: usize, path: &str) -> Result<Value, String> {
+        let url = format!("http://127.0.0.1:{}/api/v1/{path}", self.http_port(index));
+        let answer = self.http.get(url).send().await.and_then(reqwest::Response::error_for_status);
+        answer.map_err(|error| error.to_string())?.json().await.map_err(|error| error.to_string())
+    }
+
+    fn http_port(&self, index: usize) -> u16 {
+        self.first_port + (NODES + index) as u16
+    }
+
+    pub fn print_logs(&self) {
+        for node in &self.nodes {
+            let text = std::fs::read(&node.log).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
+            let lines: Vec<&str> = text.lines().collect();
+            eprintln!("--- the end of {} ---", node.log.display());
+            eprintln!("{}", lines[lines.len().saturating_sub(30)..].join("\n"));
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for child in self.nodes.iter_mut().filter_map(|node| node.child.as_mut()) {
+            // One that has ended already needs no killing.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn node(folder: &Path, first_port: u16, index: usize) -> Node {
+    let port = |group: usize, index: usize| format!("127.0.0.1:{}", first_port as usize + group * NODES + index);
+    let peers: Vec<String> = (0..NODES).map(|peer| port(2, peer)).collect();
+    let settings = [
+        format!("node.name=node-{index}"),
+        format!("node.data_dir={}", folder.join(format!("node-{index}")).display()),
+        format!("listeners.tcp.bind={}", port(0, index)),
+        format!("http.bind={}", port(1, index)),
+        format!("cluster.rpc_bind={}", port(2, index)),
+        format!("cluster.peers={}", peers.join(",")),
+    ];
+    let settings = settings.into_iter().flat_map(|setting| ["--set".to_owned(), setting]).collect();
+    Node { settings, log: folder.join(format!("node-{index}.log")), child: None }
+}
+
+fn free_ports() -> Result<u16, String> {
+    let count = 3 * NODES as u16;
+    let start = PORTS.start + (std::process::id() % 500) as u16 * count;
+    let free = |first: &u16| (*first..*first + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
+    (start..PORTS.end - count).step_by(count as usize).find(free).ok_or_else(|| "no free ports".to_owned())
+}

@@ -1,0 +1,90 @@
+//! Chaos: starts a three-node cluster, lets clients work on it while nodes are killed and paused, heals it, and checks
+//! what Rollcall promises. It speaks to the cluster as anybody would: with somebody else's MQTT client, by HTTP, by
+//! signals. Exits with 0 only if every promise held.
+
+mod barrier;
+mod check;
+mod client;
+mod cluster;
+mod fault;
+mod owners;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use crate::barrier::Barrier;
+use crate::cluster::Cluster;
+use crate::owners::Owners;
+
+#[derive(Debug, Parser)]
+#[command(about = "Breaks a cluster for a while and checks its promises afterwards.")]
+struct Arguments {
+    /// The program to start the nodes with.
+    #[arg(long, default_value = "target/debug/rollcall")]
+    rollcall: PathBuf,
+    /// For how long faults are injected, in seconds.
+    #[arg(long, default_value_t = 30)]
+    seconds: u64,
+    /// Chooses the faults; the clients' timing stays what it is.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Pauses may last longer than the time after which a node counts as down.
+    #[arg(long)]
+    long_pauses: bool,
+    /// Keep the nodes' folders and logs.
+    #[arg(long)]
+    keep: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(broken) => {
+            eprintln!("chaos: BROKEN: {broken}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<(), String> {
+    let seed = arguments.seed.unwrap_or_else(rand::random);
+    println!("chaos: seed {seed}, {} s of faults", arguments.seconds);
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut cluster = Cluster::start(&arguments.rollcall, arguments.keep).await?;
+
+    let nodes = Arc::new(cluster.mqtt_ports());
+    let owners = Owners::start(&nodes);
+    let barrier = Barrier::start(&nodes, cluster.faults());
+    let until = Instant::now() + Duration::from_secs(arguments.seconds);
+    let outcome = fault::inject(&mut cluster, until, arguments.long_pauses, &mut rng).await;
+    let healed = cluster.all_ready().await;
+    let owned = owners.stop().await;
+    let rounds = barrier.stop().await;
+    let verdict = async {
+        outcome?;
+        healed?;
+        rounds?.report()?;
+        let events = check::same_log_everywhere(&cluster).await?;
+        check::one_owner(&events)?;
+        check::as_clients_saw(&events, &owned)?;
+        println!(
+            "chaos: {} events, gap-free and alike on all nodes; {} connections accepted",
+            events.len(),
+            owned.total()
+        );
+        Ok(())
+    }
+    .await;
+    if verdict.is_err() {
+        cluster.print_logs();
+    }
+    verdict
+}

@@ -1,0 +1,322 @@
+//! openraft's calls to its peers over the node links.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, BoxStream};
+use futures_util::{Stream, StreamExt as _, future::BoxFuture};
+use openraft::error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{RPCOption, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
+    TransferLeaderRequest, VoteRequest, VoteResponse,
+};
+use openraft::{AnyError, OptionalSend, RaftNetworkV2};
+use parking_lot::Mutex;
+use rollcall_proto::schema::node::{self as wire, append_reply, node_client::NodeClient};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+
+use super::machine::SnapshotFile;
+use super::wire::{from_entry, from_log_id, from_vote, to_log_id, to_vote};
+use super::{Member, ROSTER, Snapshot, TypeConfig, Vote};
+
+/// The largest message between nodes: a full append of large batches.
+pub(crate) const MAX_MESSAGE: usize = 64 << 20;
+/// Bytes of one piece of a snapshot.
+const CHUNK: usize = 256 << 10;
+/// Pieces of a snapshot that may be on their way.
+const CHUNKS_AHEAD: usize = 8;
+
+/// One connection per peer, made at first use and again whenever it breaks.
+#[derive(Clone)]
+pub(crate) struct Peers {
+    channels: Arc<Mutex<BTreeMap<String, Channel>>>,
+    timeout: Duration,
+}
+
+impl Peers {
+    /// `timeout` bounds the connecting.
+    pub(crate) fn new(timeout: Duration) -> Self {
+        Peers { channels: Arc::default(), timeout }
+    }
+
+    /// # Errors
+    /// When the address is none.
+    pub(crate) fn client(&self, address: &str) -> Result<NodeClient<Channel>, tonic::transport::Error> {
+        let mut channels = self.channels.lock();
+        let channel = match channels.get(address) {
+            Some(channel) => channel.clone(),
+            None => {
+                let channel = self.endpoint(address)?.connect_lazy();
+                channels.insert(address.to_owned(), channel.clone());
+                channel
+            }
+        };
+        Ok(NodeClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
+    }
+
+    /// A connection of its own, so that a long transfer does not hold up what is urgent.
+    pub(crate) fn own_client(&self, address: &str) -> Result<NodeClient<Channel>, tonic::transport::Error> {
+        let channel = self.endpoint(address)?.connect_lazy();
+        Ok(NodeClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
+    }
+
+    fn endpoint(&self, address: &str) -> Result<Endpoint, tonic::transport::Error> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+        Ok(endpoint
+            .connect_timeout(self.timeout)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_secs(1))
+            .keep_alive_timeout(Duration::from_secs(3))
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(4 << 20)
+            .initial_connection_window_size(16 << 20))
+    }
+}
+
+/// Makes the connections of one group.
+pub(crate) struct Network {
+    pub(crate) peers: Peers,
+    /// Where a receiver of snapshots gets the events it lacks.
+    pub(crate) rpc_address: String,
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Peer;
+
+    async fn new_client(&mut self, _target: u64, node: &Member) -> Peer {
+        Peer { peers: self.peers.clone(), address: node.rpc_address.clone(), rpc_address: self.rpc_address.clone() }
+    }
+}
+
+/// One peer as one group sees it.
+pub(crate) struct Peer {
+    peers: Peers,
+    address: String,
+    rpc_address: String,
+}
+
+impl Peer {
+    fn client(&self) -> Result<NodeClient<Channel>, RPCError<TypeConfig>> {
+        self.peers.client(&self.address).map_err(|error| unreachable(&error))
+    }
+
+    async fn ask_vote(
+        &self,
+        rpc: VoteRequest<TypeConfig>,
+        pre_vote: bool,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let request = wire::VoteRequest {
+            group: ROSTER,
+            vote: Some(from_vote(&rpc.vote)),
+            last: rpc.last_log_id.as_ref().map(from_log_id),
+            pre_vote,
+            leadership_transfer: rpc.leadership_transfer,
+        };
+        let mut client = self.client()?;
+        let reply = within(option, client.vote(request)).await?;
+        Ok(VoteResponse {
+            vote: to_vote(reply.vote).map_err(|error| network(&error))?,
+            vote_granted: reply.granted,
+            last_log_id: reply.last.as_ref().map(to_log_id),
+        })
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for Peer {
+    type SnapshotData = SnapshotFile;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let mut replies = self.stream_append(stream::iter([rpc]), option).await?;
+        let result = replies.next().await.ok_or_else(|| unreachable(&io::Error::other("no answer")))??;
+        Ok(match result {
+            Ok(_) => AppendEntriesResponse::Success,
+            Err(StreamAppendError::Conflict(_)) => AppendEntriesResponse::Conflict,
+            Err(StreamAppendError::HigherVote(vote)) => AppendEntriesResponse::HigherVote(vote),
+        })
+    }
+
+    /// Requests go out as they come; answers come back in their order.
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>, RPCError<TypeConfig>>,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let mut client = self.client()?;
+            let requests = input.map(|request| to_wire(&request));
+            let replies = within(option, client.append(requests)).await?;
+            let results = replies.map(|reply| match reply {
+                Ok(reply) => to_result(reply),
+                Err(status) => Err(unreachable(&status)),
+            });
+            Ok(results.boxed())
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.ask_vote(rpc, false, option).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.ask_vote(rpc, true, option).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let description =
+            snapshot.snapshot.description().map_err(|error| StreamingError::Network(NetworkError::new(&error)))?;
+        let head = wire::SnapshotHead {
+            group: ROSTER,
+            vote: Some(from_vote(&vote)),
+            meta: Some(description),
+            length: snapshot.snapshot.len(),
+            events_from: self.rpc_address.clone(),
+        };
+        let mut client = self
+            .peers
+            .own_client(&self.address)
+            .map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))?;
+        let (tx, rx) = tokio::sync::mpsc::channel(CHUNKS_AHEAD);
+        let reading = tokio::task::spawn_blocking(move || send_chunks(&snapshot.snapshot, head, &tx));
+        let sending = client.snapshot(ReceiverStream::new(rx));
+        let reply = tokio::select! {
+            closed = cancel => return Err(StreamingError::Closed(closed)),
+            reply = sending => reply.map_err(|status| StreamingError::Unreachable(Unreachable::new(&status)))?,
+        };
+        reading
+            .await
+            .map_err(io::Error::other)
+            .flatten()
+            .map_err(|error| StreamingError::Network(NetworkError::new(&error)))?;
+        let vote =
+            to_vote(reply.into_inner().vote).map_err(|error| StreamingError::Network(NetworkError::new(&error)))?;
+        Ok(SnapshotResponse { vote })
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<openraft::raft::TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let request = wire::TransferLeaderRequest {
+            group: ROSTER,
+            from: Some(from_vote(req.from_leader())),
+            to: *req.to_node_id(),
+            last: req.last_log_id().map(from_log_id),
+        };
+        let mut client = self.client()?;
+        let reply = within(option, client.transfer_leader(request)).await?;
+        if reply.accepted {
+            Ok(Ok(()))
+        } else {
+            Err(RPCError::Network(NetworkError::new(&AnyError::error("the peer did not accept leadership"))))
+        }
+    }
+}
+
+/// Off the runtime: reading a large file must not hold up its other tasks.
+fn send_chunks(
+    file: &SnapshotFile,
+    head: wire::SnapshotHead,
+    to: &tokio::sync::mpsc::Sender<wire::SnapshotChunk>,
+) -> io::Result<()> {
+    let mut chunk = wire::SnapshotChunk { head: Some(head), data: bytes::Bytes::new() };
+    let mut reader = file.open()?;
+    loop {
+        let mut data = vec![0; CHUNK];
+        let length = read_up_to(&mut reader, &mut data)?;
+        data.truncate(length);
+        chunk.data = data.into();
+        let last = chunk.data.is_empty();
+        // The receiver hung up: the answer to the whole says why.
+        if to.blocking_send(std::mem::take(&mut chunk)).is_err() || last {
+            return Ok(());
+        }
+    }
+}
+
+fn read_up_to(reader: &mut impl io::Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..])? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    Ok(filled)
+}
+
+async fn within<T>(
+    option: RPCOption,
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, RPCError<TypeConfig>> {
+    match tokio::time::timeout(option.hard_ttl(), call).await {
+        Ok(Ok(reply)) => Ok(reply.into_inner()),
+        Ok(Err(status)) => Err(unreachable(&status)),
+        Err(elapsed) => Err(unreachable(&elapsed)),
+    }
+}
+
+fn to_wire(request: &AppendEntriesRequest<TypeConfig>) -> wire::AppendRequest {
+    wire::AppendRequest {
+        group: ROSTER,
+        vote: Some(from_vote(&request.vote)),
+        prev: request.prev_log_id.as_ref().map(from_log_id),
+        committed: request.leader_commit.as_ref().map(from_log_id),
+        entries: request.entries.iter().map(from_entry).collect(),
+    }
+}
+
+fn to_result(reply: wire::AppendReply) -> Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>> {
+    use append_reply::Result as Reply;
+    match reply.result {
+        Some(Reply::Success(matched)) => Ok(Ok(matched.log_id.as_ref().map(to_log_id))),
+        Some(Reply::Conflict(matched)) => match &matched.log_id {
+            Some(id) => Ok(Err(StreamAppendError::Conflict(to_log_id(id)))),
+            None => Err(network(&io::Error::other("a conflict without its position"))),
+        },
+        Some(Reply::HigherVote(vote)) => {
+            let vote = to_vote(Some(vote)).map_err(|error| network(&error))?;
+            Ok(Err(StreamAppendError::HigherVote(vote)))
+        }
+        Some(Reply::Failed(why)) => Err(network(&io::Error::other(why))),
+        None => Err(network(&io::Error::other("an empty answer"))),
+    }
+}
+
+fn unreachable(error: &(impl std::error::Error + 'static)) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::new(error))
+}
+
+fn network(error: &(impl std::error::Error + 'static)) -> RPCError<TypeConfig> {
+    RPCError::Network(NetworkError::new(error))
+}

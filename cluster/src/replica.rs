@@ -1,0 +1,187 @@
+//! This node's copy of the roster and all that follows from it while entries are applied: events, routes, answers.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{RwLock, RwLockReadGuard};
+use prost::Message as _;
+use rollcall_proto::message::Message;
+use rollcall_proto::schema::roster::{Batch, Outcome, outcome};
+use tokio::sync::watch;
+
+use crate::feed::EventFeed;
+use crate::pending::Pending;
+use crate::roster::{Effects, Lost, NodeId, Roster};
+use crate::routes::Routes;
+
+/// What the program around the cluster is told. Called while an entry is applied: it must not block.
+pub trait Observer: Send + Sync + 'static {
+    /// A connection of this node no longer owns its session.
+    fn lost(&self, lost: &Lost);
+    /// This node has lost its lease: every connection must be closed at once.
+    fn fenced(&self);
+    /// The roster has been replaced by a snapshot: connections that it does not know are lost.
+    fn replaced(&self, roster: &Roster);
+    /// A publish of another node, for the sessions of this one.
+    fn forwarded(&self, message: Arc<Message>);
+}
+
+pub struct Replica {
+    me: NodeId,
+    roster: RwLock<Roster>,
+    routes: RwLock<Routes>,
+    /// Rises whenever the routes change: what was matched under another generation must be matched again.
+    generation: AtomicU64,
+    feed: EventFeed,
+    /// Index of the last applied entry.
+    applied: watch::Sender<u64>,
+    /// Index of the last applied entry that changed routes.
+    route_index: AtomicU64,
+    /// This node's epoch; 0 while it is not up.
+    epoch: watch::Sender<u64>,
+    pub(crate) pending: Pending,
+    observer: Arc<dyn Observer>,
+}
+
+impl Replica {
+    pub(crate) fn new(me: NodeId, feed: EventFeed, observer: Arc<dyn Observer>) -> Self {
+        Replica {
+            me,
+            roster: RwLock::default(),
+            routes: RwLock::new(Routes::new(me)),
+            generation: AtomicU64::new(1),
+            feed,
+            applied: watch::Sender::new(0),
+            route_index: AtomicU64::new(0),
+            epoch: watch::Sender::new(0),
+            pending: Pending::default(),
+            observer,
+        }
+    }
+
+    pub fn me(&self) -> NodeId {
+        self.me
+    }
+
+    pub fn roster(&self) -> RwLockReadGuard<'_, Roster> {
+        self.roster.read()
+    }
+
+    pub fn routes(&self) -> RwLockReadGuard<'_, Routes> {
+        self.routes.read()
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub fn feed(&self) -> &EventFeed {
+        &self.feed
+    }
+
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    pub(crate) fn route_index(&self) -> u64 {
+        self.route_index.load(Ordering::Acquire)
+    }
+
+    pub fn epoch(&self) -> watch::Receiver<u64> {
+        self.epoch.subscribe()
+    }
+
+    pub(crate) fn observer(&self) -> &Arc<dyn Observer> {
+        &self.observer
+    }
+
+    /// Applies one logged batch; the entry counts as applied only after [`Self::advance`].
+    pub(crate) fn apply(&self, index: u64, time: u64, batch: &[u8]) -> io::Result<()> {
+        let batch = Batch::decode(batch).map_err(io::Error::other)?;
+        let effects = self.roster.write().apply(time, &batch);
+        self.change_routes(index, &effects);
+        let epoch = *self.epoch.borrow();
+        for lost in effects.lost.iter().filter(|lost| (lost.owner.node, lost.owner.node_epoch) == (self.me, epoch)) {
+            self.observer.lost(lost);
+        }
+        self.end_epochs(&effects);
+        self.feed.append(effects.events)?;
+        if batch.node == self.me {
+            self.notice_arrival(&batch, &effects.outcomes);
+            self.pending.settle(batch.node_epoch, batch.number, index, &effects.outcomes);
+        }
+        Ok(())
+    }
+
+    fn change_routes(&self, index: u64, effects: &Effects) {
+        if effects.routes.is_empty() {
+            return;
+        }
+        let mut routes = self.routes.write();
+        for change in &effects.routes {
+            routes.change(change);
+        }
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.route_index.store(index, Ordering::Release);
+    }
+
+    fn end_epochs(&self, effects: &Effects) {
+        for (node, epoch) in &effects.fenced {
+            if *node == self.me && *self.epoch.borrow() == *epoch {
+                tracing::warn!(epoch, "the cluster has declared this node down: closing its connections");
+                self.stand_down();
+            }
+        }
+    }
+
+    /// Forgets this node's epoch: nothing more is done in its name.
+    pub(crate) fn stand_down(&self) {
+        self.epoch.send_replace(0);
+        self.pending.abandon();
+        self.observer.fenced();
+    }
+
+    /// At the very entry: one right behind it may end the epoch again.
+    fn notice_arrival(&self, batch: &Batch, outcomes: &[Outcome]) {
+        if batch.node_epoch != 0 || !self.pending.is_for(0, batch.number) {
+            return;
+        }
+        for outcome in outcomes {
+            if let Some(outcome::Kind::NodeEpoch(granted)) = &outcome.kind {
+                self.epoch.send_replace(granted.epoch);
+            }
+        }
+    }
+
+    /// Only now may anyone rely on the entry having been applied.
+    pub(crate) fn advance(&self, index: u64) {
+        self.applied.send_replace(index);
+    }
+
+    /// A snapshot takes the place of everything applied so far.
+    pub(crate) fn replace(&self, roster: Roster, index: u64) {
+        *self.roster.write() = roster;
+        let roster = self.roster.read();
+        let mut routes = self.routes.write();
+        *routes = Routes::new(self.me);
+        for change in roster.routes() {
+            routes.change(&change);
+        }
+        drop(routes);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.route_index.store(index, Ordering::Release);
+        let epoch = *self.epoch.borrow();
+        if epoch != 0 {
+            match roster.node(self.me) {
+                Some(node) if roster.is_current(self.me, epoch) => {
+                    self.pending.settle(epoch, node.last_number, index, &node.last_outcomes);
+                    self.observer.replaced(&roster);
+                }
+                Some(_) | None => self.stand_down(),
+            }
+        }
+        drop(roster);
+        self.advance(index);
+    }
+}

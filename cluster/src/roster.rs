@@ -1,0 +1,272 @@
+//! The roster: the replicated state machine of nodes, sessions, subscriptions and limits.
+//!
+//! `apply` is a pure function of the log: same entries, same state, same events, on every node. It reads no clock (time
+//! comes with the entry), no random number and no hash order.
+
+mod event;
+mod list;
+mod node;
+pub mod pages;
+mod session;
+mod snapshot;
+mod subscription;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rollcall_proto::schema::roster::{
+    Batch, Command, Conflict, Done, Event, Found, Limits, Node, NodeState, Orphans, Outcome, Reason, Stale,
+    SubscriptionOptions, command, outcome,
+};
+
+pub use list::{SessionFilter, SessionPage};
+pub use session::{Owner, Session};
+pub use snapshot::SnapshotError;
+
+use pages::PageMap;
+
+/// A node's random identity, kept on its disk.
+pub type NodeId = u64;
+
+/// Never expires [MQTT 5.0 §3.1.2.11.2].
+pub const NEVER: u32 = u32::MAX;
+
+#[derive(Debug, Clone, Default)]
+pub struct Roster {
+    cluster_id: u64,
+    limits: Limits,
+    /// Of the last entry; milliseconds since 1970.
+    time: u64,
+    /// Of the last event.
+    seq: u64,
+    /// No forgotten client id ever had a higher epoch: an unknown one starts above it.
+    forgotten_epoch: u64,
+    /// Sessions with an owner, of living and of ended node epochs: what the limit counts.
+    connections: u64,
+    nodes: BTreeMap<NodeId, Node>,
+    /// By node and ended epoch: what still has to be released.
+    orphans: BTreeMap<(NodeId, u64), Orphans>,
+    sessions: PageMap<Session>,
+}
+
+/// A connection that no longer owns its session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    pub client_id: Arc<str>,
+    pub owner: Owner,
+    pub epoch: u64,
+    pub reason: Reason,
+}
+
+/// How the table of live subscriptions changed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RouteChange {
+    /// Added, or given other options.
+    Add {
+        filter: Arc<str>,
+        client_id: Arc<str>,
+        owner: Owner,
+        options: SubscriptionOptions,
+        /// False where a subscription of this owner was there and only its options changed.
+        is_new: bool,
+    },
+    Remove {
+        filter: Arc<str>,
+        client_id: Arc<str>,
+        owner: Owner,
+    },
+}
+
+/// What applying one batch brought about, for the shell to carry out.
+#[derive(Debug, Default)]
+pub struct Effects {
+    pub events: Vec<Event>,
+    pub routes: Vec<RouteChange>,
+    pub lost: Vec<Lost>,
+    /// Node epochs that ended by this batch, through no wish of their node.
+    pub fenced: Vec<(NodeId, u64)>,
+    /// One per command.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// Who proposed the batch: the owner it speaks for, and the name its events bear when it speaks for the dead.
+#[derive(Debug, Clone)]
+struct Proposer {
+    node: NodeId,
+    epoch: u64,
+    address: String,
+    name: String,
+}
+
+impl Roster {
+    /// `time` is the leader's stamp; the roster's own time never goes back.
+    pub fn apply(&mut self, time: u64, batch: &Batch) -> Effects {
+        self.time = self.time.max(time);
+        let mut effects = Effects::default();
+        if batch.node_epoch == 0 {
+            self.apply_arrival(batch, &mut effects);
+            return effects;
+        }
+        let Some(node) = self.nodes.get(&batch.node).filter(|_| self.is_current(batch.node, batch.node_epoch)) else {
+            effects.outcomes = batch.commands.iter().map(|_| outcome_of(outcome::Kind::Stale(Stale {}))).collect();
+            return effects;
+        };
+        if batch.number <= node.last_number {
+            if batch.number == node.last_number {
+                effects.outcomes.clone_from(&node.last_outcomes);
+            }
+            return effects;
+        }
+        let proposer = Proposer {
+            node: batch.node,
+            epoch: batch.node_epoch,
+            address: node.mqtt_address.clone(),
+            name: node.name.clone(),
+        };
+        for command in &batch.commands {
+            // An earlier command of this very batch may have ended the proposer's epoch.
+            let living = self.is_current(batch.node, batch.node_epoch);
+            let kind = if living { self.apply_command(&proposer, command, &mut effects) } else { stale() };
+            effects.outcomes.push(outcome_of(kind));
+        }
+        if let Some(node) = self.nodes.get_mut(&batch.node) {
+            node.last_number = batch.number;
+            node.last_outcomes.clone_from(&effects.outcomes);
+        }
+        effects
+    }
+
+    /// The batch of a node that has no epoch yet.
+    fn apply_arrival(&mut self, batch: &Batch, effects: &mut Effects) {
+        for command in &batch.commands {
+            let kind = match &command.kind {
+                Some(command::Kind::Found(found)) => self.found(found),
+                Some(command::Kind::NodeUp(up)) => self.node_up(batch.node, up, effects),
+                Some(_) | None => outcome::Kind::Stale(Stale {}),
+            };
+            effects.outcomes.push(outcome_of(kind));
+        }
+    }
+
+    fn apply_command(&mut self, proposer: &Proposer, command: &Command, effects: &mut Effects) -> outcome::Kind {
+        use command::Kind;
+        match &command.kind {
+            Some(Kind::Claim(claim)) => self.claim(proposer, claim, effects),
+            Some(Kind::Release(release)) => self.release(proposer, release, effects),
+            Some(Kind::Subscribe(subscribe)) => self.subscribe(proposer, subscribe, effects),
+            Some(Kind::Unsubscribe(unsubscribe)) => self.unsubscribe(proposer, unsubscribe, effects),
+            Some(Kind::Kick(kick)) => self.kick(proposer, kick, effects),
+            Some(Kind::Expire(expire)) => self.expire(expire),
+            Some(Kind::SetLimits(limits)) => {
+                self.limits = *limits;
+                done()
+            }
+            Some(Kind::NodeDraining(_)) => self.node_draining(proposer),
+            Some(Kind::NodeStopped(_)) => self.node_stopped(proposer),
+            Some(Kind::NodeDown(down)) => self.node_down(down, effects),
+            Some(Kind::Reap(reap)) => self.reap(proposer, reap, effects),
+            Some(Kind::Found(found)) => self.found(found),
+            Some(Kind::NodeUp(_)) => conflict("a node that is up cannot come up"),
+            None => conflict("a command that this version does not know"),
+        }
+    }
+
+    fn found(&mut self, found: &Found) -> outcome::Kind {
+        if self.cluster_id == 0 {
+            self.cluster_id = found.cluster_id;
+            self.limits = found.limits.unwrap_or_default();
+        }
+        done()
+    }
+
+    /// Whether that epoch of that node may still act.
+    pub fn is_current(&self, node: NodeId, epoch: u64) -> bool {
+        self.nodes.get(&node).is_some_and(|record| {
+            record.epoch == epoch && matches!(record.state(), NodeState::Up | NodeState::Draining)
+        })
+    }
+
+    pub fn cluster_id(&self) -> u64 {
+        self.cluster_id
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Milliseconds since 1970, as of the last entry.
+    pub fn time(&self) -> u64 {
+        self.time
+    }
+
+    /// `seq` of the last event.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Connections that the limit counts.
+    pub fn connections(&self) -> u64 {
+        self.connections
+    }
+
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values()
+    }
+
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(&id)
+    }
+
+    /// Ended node epochs whose sessions still have to be released.
+    pub fn orphans(&self) -> impl Iterator<Item = &Orphans> {
+        self.orphans.values()
+    }
+
+    pub fn session(&self, client_id: &str) -> Option<&Session> {
+        self.sessions.get(client_id)
+    }
+
+    /// Sessions, online and offline.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Of every session that is online.
+    pub fn owners(&self) -> impl Iterator<Item = Owner> + '_ {
+        self.sessions.iter().filter_map(|(_, session)| session.owner)
+    }
+
+    /// All live subscriptions, to build a route table from.
+    pub fn routes(&self) -> impl Iterator<Item = RouteChange> + '_ {
+        self.sessions.iter().filter_map(|(id, session)| Some((id, session, session.owner?))).flat_map(
+            |(id, session, owner)| {
+                let client_id: Arc<str> = id.into();
+                session.subscriptions.iter().map(move |(filter, options)| RouteChange::Add {
+                    filter: filter.clone(),
+                    client_id: client_id.clone(),
+                    owner,
+                    options: *options,
+                    is_new: true,
+                })
+            },
+        )
+    }
+}
+
+fn outcome_of(kind: outcome::Kind) -> Outcome {
+    Outcome { kind: Some(kind) }
+}
+
+fn done() -> outcome::Kind {
+    outcome::Kind::Done(Done {})
+}
+
+fn stale() -> outcome::Kind {
+    outcome::Kind::Stale(Stale {})
+}
+
+fn conflict(why: &str) -> outcome::Kind {
+    outcome::Kind::Conflict(Conflict { why: why.into() })
+}

@@ -1,0 +1,167 @@
+//! A whole cluster of processes on this machine, in a folder of its own.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::events;
+use crate::http::Api;
+use crate::node::{Node, NodeSpec};
+use crate::patience::until;
+use crate::ports;
+
+/// Longer than any start of three nodes on two busy cores.
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// What of each node's log a failed test shows.
+const LOG_LINES: usize = 40;
+
+/// Nodes `node-0`, `node-1`, … that form one cluster. Dropping it kills them all; a panicking test first prints the end
+/// of every node's log.
+pub struct TestCluster {
+    pub nodes: Vec<Node>,
+    folder: TempDir,
+}
+
+impl TestCluster {
+    /// Starts `count` nodes with default settings and waits until all are ready.
+    pub async fn start(count: u16) -> Self {
+        Self::start_with(count, &[]).await
+    }
+
+    /// As [`TestCluster::start`], each node with these `key=value` settings besides.
+    pub async fn start_with(count: u16, settings: &[&str]) -> Self {
+        let folder = tempfile::Builder::new().prefix("rollcall-test-").tempdir().expect("a temporary folder");
+        let first_port = ports::consecutive(count * 3);
+        let nodes = (0..count).map(|i| Node::start(spec(&folder, first_port, count, i, settings))).collect();
+        let mut cluster = Self { nodes, folder };
+        cluster.all_ready().await;
+        cluster
+    }
+
+    /// Waits until every running node says it may serve.
+    pub async fn all_ready(&mut self) {
+        for index in 0..self.nodes.len() {
+            if self.nodes[index].is_running() {
+                self.ready(index).await;
+            }
+        }
+    }
+
+    /// Waits until node `index` says it may serve.
+    pub async fn ready(&mut self, index: usize) {
+        let api = self.nodes[index].api();
+        let node = &mut self.nodes[index];
+        let name = node.spec.name.clone();
+        until(&format!("{name} is ready"), START_LIMIT, || {
+            node.assert_alive();
+            let api = api.clone();
+            async move { api.ready().await }
+        })
+        .await;
+    }
+
+    /// The index of the node that leads the roster.
+    pub async fn leader(&self) -> usize {
+        let asked = self.reachable();
+        let name = until("all nodes name one leader", Duration::from_secs(10), || {
+            let asked = asked.clone();
+            async move {
+                let mut names = Vec::new();
+                for api in asked {
+                    names.push(api.leader().await?);
+                }
+                names.dedup();
+                if names.len() == 1 { Ok(names.remove(0)) } else { Err(format!("they name {names:?}")) }
+            }
+        })
+        .await;
+        let index = self.nodes.iter().position(|node| node.spec.name == name);
+        index.unwrap_or_else(|| panic!("the leader {name:?} is none of ours"))
+    }
+
+    /// A node that does not lead the roster.
+    pub async fn follower(&self) -> usize {
+        (self.leader().await + 1) % self.nodes.len()
+    }
+
+    /// The nodes other than `index`.
+    pub fn others(&self, index: usize) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|&other| other != index).collect()
+    }
+
+    /// Waits until all running nodes have applied the same events, and so everything before the last of them.
+    pub async fn same_position(&self) {
+        let apis = self.reachable();
+        until("all nodes hold the same number of events", Duration::from_secs(20), || {
+            let apis = apis.clone();
+            async move {
+                let mut heads = Vec::new();
+                for api in &apis {
+                    heads.push(api.last_seq().await?);
+                }
+                heads.dedup();
+                if heads.len() == 1 { Ok(()) } else { Err(format!("their last seq: {heads:?}")) }
+            }
+        })
+        .await;
+    }
+
+    /// All events that the running nodes hold, after they agreed on how many there are: read from each node, found
+    /// gap-free and identical.
+    pub async fn agreed_events(&self) -> Vec<Value> {
+        self.same_position().await;
+        let apis = self.reachable();
+        let first = apis[0].events_after(0).await;
+        events::assert_gap_free(&first);
+        for api in &apis[1..] {
+            events::assert_identical(&first, &api.events_after(0).await);
+        }
+        first
+    }
+
+    fn reachable(&self) -> Vec<Api> {
+        self.nodes.iter().filter(|node| node.is_running() && !node.is_paused()).map(Node::api).collect()
+    }
+
+    /// Kills whatever still runs, with SIGKILL.
+    pub fn kill_all(&mut self) {
+        self.nodes.iter_mut().filter(|node| node.is_running()).for_each(Node::kill);
+    }
+
+    /// A path for a file of the test's own, gone with the cluster.
+    pub fn scratch(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+fn spec(folder: &TempDir, first_port: u16, count: u16, index: u16, extra: &[&str]) -> NodeSpec {
+    let mqtt_port = first_port + index;
+    let http_port = first_port + count + index;
+    let rpc_port = |i: u16| first_port + 2 * count + i;
+    let data_dir = folder.path().join(format!("node-{index}"));
+    let mut settings = vec![
+        format!("node.name=node-{index}"),
+        format!("node.data_dir={}", data_dir.display()),
+        format!("listeners.tcp.bind=127.0.0.1:{mqtt_port}"),
+        format!("http.bind=127.0.0.1:{http_port}"),
+    ];
+    settings.push(format!("cluster.rpc_bind=127.0.0.1:{}", rpc_port(index)));
+    if count > 1 {
+        let peers: Vec<String> = (0..count).map(|i| format!("127.0.0.1:{}", rpc_port(i))).collect();
+        settings.push(format!("cluster.peers={}", peers.join(",")));
+    }
+    settings.extend(extra.iter().map(|setting| setting.to_string()));
+    let log = folder.path().join(format!("node-{index}.log"));
+    NodeSpec { name: format!("node-{index}"), mqtt_port, http_port, data_dir, log, settings }
+}
+
+impl Drop for TestCluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in &self.nodes {
+                eprintln!("--- the end of {}'s log ---\n{}", node.spec.name, node.log_tail(LOG_LINES));
+            }
+        }
+    }
+}

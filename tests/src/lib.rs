@@ -1,0 +1,19 @@
+//! The harness of the tests against real clusters: nodes as processes on loopback, an MQTT client that sees every
+//! packet, the HTTP API as a program uses it, and the checks that more than one test makes.
+//!
+//! - [`cluster`], [`node`], [`ports`], [`binary`]: the broker's processes, their faults and their logs
+//! - [`client`]: one MQTT connection, packet by packet
+//! - [`http`], [`events`]: what the admin HTTP answers, and what must hold of an event stream
+//! - [`external`]: other people's programs and clients
+//! - [`latency`], [`patience`]: figures, and bounded waiting for a condition
+
+pub mod binary;
+pub mod client;
+pub mod cluster;
+pub mod events;
+pub mod external;
+pub mod http;
+pub mod latency;
+pub mod node;
+pub mod patience;
+pub mod ports;
