@@ -40,14 +40,19 @@ fn those_in_the_batch_and_those_behind_it_are_told_of_the_failure() {
     let tmp = tempfile::tempdir().unwrap();
     let (log, faults) = failing(tmp.path());
     let (tx, rx) = mpsc::channel();
+    let (started, writing) = mpsc::channel();
     let (release, held) = mpsc::channel::<()>();
-    log.append(1, entries(0..1, 8), move |_| held.recv().unwrap());
-    faults.fail_sync_after(1);
+    log.append(1, entries(0..1, 8), move |_| {
+        started.send(()).unwrap();
+        held.recv().unwrap();
+    });
+    // The writer is in the callback from here on: what follows waits for its next batch.
+    writing.recv().unwrap();
+    faults.fail_sync_after(0);
     for index in 1..10 {
         let tx = tx.clone();
         log.append(1, entries(index..index + 1, 8), move |result| tx.send((index, result.is_err())).unwrap());
     }
-    faults.fail_sync_after(0);
     release.send(()).unwrap();
     drop(tx);
     assert!(rx.iter().eq((1..10).map(|index| (index, true))));
