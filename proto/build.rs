@@ -4,6 +4,7 @@ use std::io;
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=schema");
-    let files = protox::compile(["schema/roster.proto", "schema/node.proto"], ["schema"]).map_err(io::Error::other)?;
+    let files = protox::compile(["schema/roster.proto", "schema/shard.proto", "schema/node.proto"], ["schema"])
+        .map_err(io::Error::other)?;
     tonic_prost_build::configure().bytes(".").compile_fds(files)
 }

@@ -6,13 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use bytestring::ByteString;
 use parking_lot::{Mutex, RwLock};
 use rollcall_proto::message::Message;
-use rollcall_proto::packet::QoS;
-use rollcall_proto::properties::PublishProperties;
-use rollcall_proto::schema::node::{self as wire, ForwardFrame, ForwardOpen, Forwarded};
+use rollcall_proto::schema::node::{ForwardFrame, ForwardOpen, Forwarded};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_stream::StreamExt as _;
@@ -20,6 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::clock::boottime;
 use crate::config::Config;
+use crate::message;
 use crate::raft::network::Peers;
 use crate::replica::Replica;
 use crate::roster::NodeId;
@@ -329,50 +326,12 @@ impl Inbound {
 }
 
 fn to_wire(number: u64, message: &Message, now_ms: u64) -> Forwarded {
-    let properties = message.properties.as_deref().map(|properties| wire::PublishProperties {
-        payload_format: properties.payload_format,
-        response_topic: properties.response_topic.as_ref().map(ToString::to_string),
-        correlation_data: properties.correlation_data.clone(),
-        content_type: properties.content_type.as_ref().map(ToString::to_string),
-        user: properties
-            .user
-            .iter()
-            .map(|(name, value)| wire::UserProperty { name: name.to_string(), value: value.to_string() })
-            .collect(),
-    });
-    Forwarded {
-        number,
-        topic: message.topic.as_bytes().clone(),
-        payload: message.payload.clone(),
-        qos: message.qos as u32,
-        retain: message.retain,
-        publisher: message.publisher.as_bytes().clone(),
-        properties,
-        expires_in: message.expires_at.map(|at| at.saturating_sub(now_ms)),
-    }
+    let expires_in = message.expires_at.map(|at| at.saturating_sub(now_ms));
+    Forwarded { number, message: Some(message::to_wire(message)), expires_in }
 }
 
 fn from_wire(forwarded: Forwarded, now_ms: u64) -> Option<Message> {
-    let text = |bytes: Bytes| ByteString::try_from(bytes).ok();
-    let properties = forwarded.properties.map(|properties| {
-        Box::new(PublishProperties {
-            payload_format: properties.payload_format,
-            response_topic: properties.response_topic.map(Into::into),
-            correlation_data: properties.correlation_data,
-            content_type: properties.content_type.map(Into::into),
-            user: properties.user.into_iter().map(|user| (user.name.into(), user.value.into())).collect(),
-            ..PublishProperties::default()
-        })
-    });
-    Some(Message {
-        topic: text(forwarded.topic)?,
-        payload: forwarded.payload,
-        qos: QoS::from_bits(forwarded.qos as u8)?,
-        retain: forwarded.retain,
-        properties,
-        publisher: text(forwarded.publisher)?,
-        expires_at: forwarded.expires_in.map(|left| now_ms + left),
-    })
+    message::from_wire(forwarded.message?, forwarded.expires_in.map(|left| now_ms + left))
 }
 
 #[cfg(test)]

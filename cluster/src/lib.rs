@@ -16,6 +16,7 @@ mod follow;
 pub mod forward;
 pub mod lease;
 mod member;
+pub mod message;
 mod pending;
 mod propose;
 mod raft;

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::config::Config;
 use crate::desk::{Desk, NotLeader};
 use crate::pending::{Answer, Asked};
+use crate::raft::ROSTER;
 use crate::raft::network::Peers;
 use crate::replica::Replica;
 use crate::roster::NodeId;
@@ -163,7 +164,7 @@ impl Proposer {
     async fn submit_to(&self, leader: NodeId, batch: Bytes) -> Result<u64, NotLeader> {
         let address = self.desk.address_of(leader).ok_or(NotLeader(None))?;
         let mut client = self.peers.client(&address).map_err(|_| NotLeader(None))?;
-        let asking = client.propose(ProposeRequest { batch });
+        let asking = client.propose(ProposeRequest { batch, group: ROSTER });
         match timeout(self.config.rpc_timeout, asking).await {
             Ok(Ok(reply)) => match reply.into_inner().result {
                 Some(propose_reply::Result::Applied(index)) => Ok(index),
@@ -183,7 +184,11 @@ impl Proposer {
         self.refuse_waiting();
         let boot = rand::random::<u64>() | 1;
         let commands = [
-            command::Kind::Found(Found { cluster_id: rand::random::<u64>() | 1, limits: Some(self.config.limits) }),
+            command::Kind::Found(Found {
+                cluster_id: rand::random::<u64>() | 1,
+                limits: Some(self.config.limits),
+                ..Found::default()
+            }),
             command::Kind::NodeUp(NodeUp {
                 boot,
                 name: self.config.node_name.clone(),

@@ -169,7 +169,10 @@ impl Roster {
             Some(Kind::Reap(reap)) => self.reap(proposer, reap, effects),
             Some(Kind::Found(found)) => self.found(found),
             Some(Kind::NodeUp(_)) => conflict("a node that is up cannot come up"),
-            None => conflict("a command that this version does not know"),
+            Some(
+                Kind::Place(_) | Kind::FireWills(_) | Kind::MatchWills(_) | Kind::DropWills(_) | Kind::Overflowed(_),
+            )
+            | None => conflict("a command that this version does not know"),
         }
     }
 

@@ -137,7 +137,7 @@ impl Node for Server {
             Ok(index) => propose_reply::Result::Applied(index),
             Err(NotLeader(leader)) => propose_reply::Result::NotLeader(wire::NotLeader { leader }),
         };
-        Ok(Response::new(wire::ProposeReply { result: Some(result) }))
+        Ok(Response::new(wire::ProposeReply { result: Some(result), outcomes: Vec::new() }))
     }
 
     type FollowStream = Replies<wire::LeaderSays>;
@@ -152,6 +152,20 @@ impl Node for Server {
         let (says, replies) = mpsc::channel(AHEAD);
         tokio::spawn(serve_follower(self.desk.clone(), request.into_inner(), says));
         Ok(Response::new(Box::pin(ReceiverStream::new(replies))))
+    }
+
+    async fn confirm(&self, _: Request<wire::ConfirmRequest>) -> Result<Response<wire::ConfirmReply>, Status> {
+        Err(Status::unimplemented("this node has no shards"))
+    }
+
+    type InboxStream = Replies<wire::InboxChunk>;
+
+    async fn inbox(&self, _: Request<Streaming<wire::ReadInbox>>) -> Result<Response<Self::InboxStream>, Status> {
+        Err(Status::unimplemented("this node has no shards"))
+    }
+
+    async fn retained(&self, _: Request<wire::ReadRetained>) -> Result<Response<wire::RetainedChunk>, Status> {
+        Err(Status::unimplemented("this node has no shards"))
     }
 
     type EventsStream = Replies<wire::EventsChunk>;

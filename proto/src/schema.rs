@@ -1,16 +1,38 @@
 //! What nodes write to each other and to disk, generated from `schema/*.proto`.
 
-/// The roster's commands, outcomes, events and snapshots.
+/// Laid out as the packages are, since generated code refers to its neighbours so.
 #[allow(clippy::all, clippy::unwrap_used, clippy::too_many_lines, missing_docs)]
-pub mod roster {
-    tonic::include_proto!("rollcall.roster.v1");
+mod generated {
+    pub mod message {
+        pub mod v1 {
+            tonic::include_proto!("rollcall.message.v1");
+        }
+    }
+    pub mod roster {
+        pub mod v1 {
+            tonic::include_proto!("rollcall.roster.v1");
+        }
+    }
+    pub mod shard {
+        pub mod v1 {
+            tonic::include_proto!("rollcall.shard.v1");
+        }
+    }
+    pub mod node {
+        pub mod v1 {
+            tonic::include_proto!("rollcall.node.v1");
+        }
+    }
 }
 
+/// Application messages.
+pub use generated::message::v1 as message;
 /// The services between nodes.
-#[allow(clippy::all, clippy::unwrap_used, clippy::too_many_lines, missing_docs)]
-pub mod node {
-    tonic::include_proto!("rollcall.node.v1");
-}
+pub use generated::node::v1 as node;
+/// The roster's commands, outcomes, events and snapshots.
+pub use generated::roster::v1 as roster;
+/// The shards' commands, outcomes and snapshots.
+pub use generated::shard::v1 as shard;
 
 use crate::reason::DisconnectReason;
 

@@ -40,6 +40,7 @@ impl Connection {
             reason: rollcall_proto::schema::roster::Reason::from(close.reason).into(),
             detail: close.detail.filter(|_| close.reason == DisconnectReason::TcpClosed).unwrap_or_default().into(),
             session_expiry: close.session_expiry,
+            ..Release::default()
         };
         let Connection { stream, output, shared, mut requests, .. } = self;
         let releasing = async {

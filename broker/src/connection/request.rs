@@ -45,6 +45,7 @@ impl Connection {
             username: request.username.map(|name| name.to_string()),
             peername: self.peername.to_string(),
             sockname: self.sockname.to_string(),
+            ..Claim::default()
         };
         let cluster = self.shared.cluster.clone();
         self.requests.push(Box::pin(async move { Done::Claimed(cluster.claim(claim).await) }));
@@ -190,6 +191,7 @@ fn to_logged(filter: &str, options: SubscribeOptions, subscription_id: Option<u3
             retain_as_published: options.retain_as_published,
             retain_handling: options.retain_handling as u32,
             subscription_id: subscription_id.unwrap_or(0),
+            ..SubscriptionOptions::default()
         }),
     }
 }

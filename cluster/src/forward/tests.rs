@@ -1,3 +1,6 @@
+use bytes::Bytes;
+use rollcall_proto::packet::QoS;
+use rollcall_proto::properties::PublishProperties;
 use rollcall_proto::schema::roster::{Batch, Command, NodeUp, command};
 use rollcall_storage::{EventLog, EventLogOptions};
 use tempfile::TempDir;
@@ -218,7 +221,7 @@ fn a_message_that_is_not_utf_8_is_dropped_and_acknowledged() {
     let ((replica, heard), received) = (replica(&dir), Received::default());
     let (inbound, stream) = received.open(open(7, 1));
     let mut messages = frame(1..=2);
-    messages[0].topic = Bytes::from_static(&[0xff]);
+    messages[0].message.as_mut().unwrap().topic = Bytes::from_static(&[0xff]);
     assert_eq!(inbound.lock().take(stream, messages, &replica), Some(2));
     assert_eq!(heard.topics(), ["t/2"]);
 }

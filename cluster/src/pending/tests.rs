@@ -17,7 +17,7 @@ fn kick() -> (Asked, oneshot::Receiver<Answer>) {
 }
 
 fn granted(epoch: u64) -> Outcome {
-    Outcome { kind: Some(outcome::Kind::Granted(Granted { epoch, session_present: false })) }
+    Outcome { kind: Some(outcome::Kind::Granted(Granted { epoch, session_present: false, ..Granted::default() })) }
 }
 
 fn done() -> Outcome {

@@ -89,7 +89,7 @@ impl Roster {
             node.connections += 1;
         }
         self.emit_connected(effects, proposer, claim, epoch);
-        outcome::Kind::Granted(Granted { epoch, session_present: resumed.is_some() })
+        outcome::Kind::Granted(Granted { epoch, session_present: resumed.is_some(), ..Granted::default() })
     }
 
     /// A connection that replaces another of its client id needs no slot of its own.

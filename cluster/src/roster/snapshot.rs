@@ -35,6 +35,7 @@ impl Roster {
             nodes: self.nodes.values().cloned().collect(),
             orphans: self.orphans.values().copied().collect(),
             sessions: self.sessions.len() as u64,
+            ..Header::default()
         };
         let mut buffer = Vec::new();
         write_record(&header, &mut buffer, out)?;
@@ -91,6 +92,7 @@ impl Session {
                 .iter()
                 .map(|(filter, options)| Subscription { filter: filter.to_string(), options: Some(*options) })
                 .collect(),
+            ..wire::Session::default()
         }
     }
 

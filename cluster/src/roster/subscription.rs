@@ -38,7 +38,7 @@ impl Roster {
             effects.routes.push(RouteChange::Add { filter, client_id: client_id.clone(), owner, options, is_new });
             self.emit_change(proposer, &client_id, subscription.clone(), true, effects);
         }
-        outcome::Kind::Subscribed(Subscribed { after })
+        outcome::Kind::Subscribed(Subscribed { after, ..Subscribed::default() })
     }
 
     /// Subscriptions that the session has once the command is carried out.

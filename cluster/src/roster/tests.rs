@@ -47,8 +47,10 @@ impl Bench {
 
     /// The epoch granted.
     pub fn up(&mut self, node: NodeId, boot: u64) -> (u64, Effects) {
-        let kinds =
-            [command::Kind::Found(Found { cluster_id: 9, limits: None }), command::Kind::NodeUp(arrival(node, boot))];
+        let kinds = [
+            command::Kind::Found(Found { cluster_id: 9, ..Found::default() }),
+            command::Kind::NodeUp(arrival(node, boot)),
+        ];
         let mut effects = self.apply(&batch(node, 0, boot, kinds));
         match effects.outcomes.pop().and_then(|outcome| outcome.kind) {
             Some(outcome::Kind::NodeEpoch(granted)) => (granted.epoch, effects),
@@ -145,6 +147,7 @@ pub(super) fn clean(client_id: &str) -> Claim {
         username: Some("ann".into()),
         peername: "192.0.2.7:50000".into(),
         sockname: "192.0.2.1:1883".into(),
+        ..Claim::default()
     }
 }
 

@@ -7,7 +7,7 @@ use crate::roster::{Owner, RouteChange};
 fn a_fresh_claim_owns_a_new_session_and_says_so_in_one_event() {
     let mut bench = Bench::new();
     let (outcome, effects) = bench.claim(A, clean("x"));
-    assert_eq!(outcome, outcome::Kind::Granted(Granted { epoch: 1, session_present: false }));
+    assert_eq!(outcome, outcome::Kind::Granted(Granted { epoch: 1, session_present: false, ..Granted::default() }));
     assert_eq!(told(&effects), ["x 1 connected on node-1"]);
     let event = &effects.events[0];
     assert_eq!((event.seq, event.time), (1, bench.now));
@@ -28,7 +28,7 @@ fn a_takeover_from_another_node_ends_the_old_connection_in_the_name_of_its_node(
     let mut bench = Bench::new();
     bench.granted(A, lasting("x"));
     let (outcome, effects) = bench.claim(B, lasting("x"));
-    assert_eq!(outcome, outcome::Kind::Granted(Granted { epoch: 2, session_present: true }));
+    assert_eq!(outcome, outcome::Kind::Granted(Granted { epoch: 2, session_present: true, ..Granted::default() }));
     assert_eq!(told(&effects), ["x 1 disconnected Takeovered on node-1", "x 2 connected on node-2"]);
     let lost = &effects.lost[0];
     assert_eq!((&*lost.client_id, lost.owner.node, lost.epoch, lost.reason), ("x", A, 1, Reason::Takeovered));
@@ -75,7 +75,7 @@ fn a_clean_start_begins_another_session_without_the_old_subscriptions() {
     let epoch = bench.granted(A, lasting("x"));
     bench.subscribe(A, "x", epoch, &["a"]);
     let (outcome, effects) = bench.claim(B, Claim { clean_start: true, ..lasting("x") });
-    assert_eq!(outcome, outcome::Kind::Granted(Granted { epoch: 2, session_present: false }));
+    assert_eq!(outcome, outcome::Kind::Granted(Granted { epoch: 2, session_present: false, ..Granted::default() }));
     let session = bench.roster.session("x").unwrap();
     assert!(session.subscriptions.is_empty());
     assert_eq!(session.incarnation, 2);
@@ -88,7 +88,7 @@ fn a_session_of_expiry_0_ends_when_it_is_taken_over() {
     let epoch = bench.granted(A, Claim { session_expiry: 0, ..lasting("x") });
     bench.subscribe(A, "x", epoch, &["a"]);
     let (outcome, _) = bench.claim(B, lasting("x"));
-    assert_eq!(outcome, outcome::Kind::Granted(Granted { epoch: 2, session_present: false }));
+    assert_eq!(outcome, outcome::Kind::Granted(Granted { epoch: 2, session_present: false, ..Granted::default() }));
     assert!(bench.roster.session("x").unwrap().subscriptions.is_empty());
 }
 
@@ -100,7 +100,10 @@ fn an_offline_session_is_resumed_until_its_expiry_has_passed() {
         bench.release(A, "x", epoch);
         bench.now += later;
         let (outcome, effects) = bench.claim(B, lasting("x"));
-        assert_eq!(outcome, outcome::Kind::Granted(Granted { epoch: 2, session_present: present }));
+        assert_eq!(
+            outcome,
+            outcome::Kind::Granted(Granted { epoch: 2, session_present: present, ..Granted::default() })
+        );
         assert_eq!(told(&effects), ["x 2 connected on node-2"], "nobody was connected: nobody is disconnected");
     }
 }
@@ -113,7 +116,7 @@ fn a_session_that_never_expires_is_there_after_a_century() {
     bench.now += 100 * 365 * 86_400_000;
     bench.run(A, command::Kind::Expire(Expire { client_ids: vec!["x".into()] }));
     let (outcome, _) = bench.claim(B, lasting("x"));
-    assert_eq!(outcome, outcome::Kind::Granted(Granted { epoch: 2, session_present: true }));
+    assert_eq!(outcome, outcome::Kind::Granted(Granted { epoch: 2, session_present: true, ..Granted::default() }));
 }
 
 #[test]

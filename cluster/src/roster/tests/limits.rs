@@ -111,7 +111,7 @@ fn a_limit_lowered_below_the_count_closes_nobody_and_lets_nobody_in() {
 fn limits_are_founded_once_and_a_later_founding_changes_nothing() {
     let mut roster = Roster::default();
     for (node, most) in [(A, 7), (B, 8)] {
-        let found = Found { cluster_id: node, limits: Some(at_most(most)) };
+        let found = Found { cluster_id: node, limits: Some(at_most(most)), ..Found::default() };
         roster.apply(1, &batch(node, 0, 1, [command::Kind::Found(found)]));
     }
     assert_eq!((roster.cluster_id(), roster.limits()), (A, at_most(7)));

@@ -14,7 +14,7 @@ fn each_new_filter_is_one_route_and_one_event() {
     let epoch = bench.granted(A, lasting("x"));
     let before = bench.roster.seq();
     let (outcome, effects) = bench.subscribe(A, "x", epoch, &["a", "b/#"]);
-    assert_eq!(outcome, outcome::Kind::Subscribed(Subscribed { after: before }));
+    assert_eq!(outcome, outcome::Kind::Subscribed(Subscribed { after: before, ..Subscribed::default() }));
     assert_eq!(told(&effects), ["x 1 subscribed a on node-1", "x 1 subscribed b/# on node-1"]);
     let expected: Vec<_> = ["a", "b/#"]
         .map(|filter| RouteChange::Add {
