@@ -6,7 +6,11 @@
 mod carry;
 mod cursor;
 mod end;
+mod inbox;
+mod publish;
+mod pump;
 mod request;
+mod retained;
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,7 +22,7 @@ use std::time::Duration;
 use bytes::{Buf as _, BytesMut};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use rollcall_cluster::Cluster;
+use rollcall_cluster::{Cluster, Unavailable};
 use rollcall_proto::codec::Decoder;
 use rollcall_proto::message::Delivery;
 use rollcall_proto::session::{Close, PublishToken, Session, SessionConfig};
@@ -29,9 +33,11 @@ use crate::access::Access;
 use crate::mailbox::{End, Mailbox, MailboxLimits};
 use crate::meters::Meters;
 use crate::router::{Routed, Router};
-use carry::Held;
 use cursor::EventCursor;
+use inbox::InboxCursor;
+use publish::{Held, Stage};
 use request::{Done, Request};
+use retained::Quests;
 
 /// What all connections of a listener share.
 pub struct Shared {
@@ -77,9 +83,14 @@ pub struct Connection {
     requests: FuturesUnordered<Request>,
     /// A publish that has to wait; nothing is read meanwhile.
     held: Option<Held>,
-    /// Publishes that other nodes have still to acknowledge, in order.
+    /// Publishes behind a retained one.
+    stage: Stage,
+    /// Publishes that other nodes or shards have still to take, in order.
     unconfirmed: VecDeque<(PublishToken, Routed)>,
     events: EventCursor,
+    /// Of a persistent session.
+    inbox: Option<Box<InboxCursor>>,
+    quests: Quests,
     timer: Pin<Box<Sleep>>,
     /// When the timer will fire, in milliseconds of [`now_ms`]; 0 when it is not set.
     timer_at: u64,
@@ -94,9 +105,11 @@ enum Woken {
     Writable(io::Result<()>),
     Done(Done),
     Released,
-    Confirmed,
+    Committed(Result<(), Unavailable>),
+    Confirmed(Result<(), Unavailable>),
     Mailbox,
-    Events,
+    /// Its inbox or the event log may have something for the client.
+    Filled,
     Timer,
 }
 
@@ -129,7 +142,10 @@ impl Connection {
             told: None,
             requests: FuturesUnordered::new(),
             held: None,
+            stage: Stage::default(),
             unconfirmed: VecDeque::new(),
+            inbox: None,
+            quests: Quests::default(),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             timer_at: 0,
             connect_at: None,
@@ -158,10 +174,11 @@ impl Connection {
         match woken {
             Woken::Readable(Ok(())) => self.fill(),
             Woken::Readable(Err(_)) | Woken::Writable(Err(_)) => self.session.handle_closed(),
-            Woken::More | Woken::Writable(Ok(())) | Woken::Events => {}
+            Woken::More | Woken::Writable(Ok(())) | Woken::Filled => {}
             Woken::Done(done) => self.on_done(done),
             Woken::Released => self.retry_held(),
-            Woken::Confirmed => self.confirm(),
+            Woken::Committed(result) => self.on_committed(result),
+            Woken::Confirmed(result) => self.confirm(result),
             Woken::Mailbox => self.collect(),
             Woken::Timer => {
                 self.timer_at = 0;
@@ -169,9 +186,10 @@ impl Connection {
             }
         }
         let close = self.carry_all().or_else(|| self.handle_input()).or_else(|| {
-            self.pump_events();
+            self.pump();
             self.carry_all()
         });
+        self.record();
         self.flush();
         if close.is_some() {
             return close;
@@ -182,25 +200,32 @@ impl Connection {
     }
 
     async fn wait(&mut self) -> Woken {
-        let reading = self.held.is_none() && self.session.accepts_packets();
+        let reading = self.takes_packets();
         if reading && self.more {
             // Others of this runtime's tasks get their turn.
             tokio::task::yield_now().await;
             return Woken::More;
         }
         let writing = !self.output.is_empty();
-        let following = self.events.is_active() && self.may_pump();
+        let pumping = self.may_pump();
+        if pumping && self.quests.are_waiting() {
+            return Woken::Filled;
+        }
+        let (following, draining) = (self.events.is_active() && pumping, pumping && self.session.room() > 0);
         let (stream, timer, is_held) = (&self.stream, self.timer.as_mut(), self.held.is_some());
         let held = self.held.as_mut();
-        let first = self.unconfirmed.front();
+        let first = self.unconfirmed.front_mut();
+        let inbox = self.inbox.as_ref().filter(|_| draining);
         tokio::select! {
             ready = stream.readable(), if reading => Woken::Readable(ready),
             ready = stream.writable(), if writing => Woken::Writable(ready),
             () = self.mailbox.changed() => Woken::Mailbox,
             Some(done) = self.requests.next(), if !self.requests.is_empty() => Woken::Done(done),
-            Some(()) = finished(held.map(|held| held.over.as_mut())), if is_held => Woken::Released,
-            Some(()) = finished(first.map(|first| first.1.received())), if first.is_some() => Woken::Confirmed,
-            () = self.events.changed(), if following => Woken::Events,
+            Some(()) = finished(held.map(|held| held.over.as_mut())) => Woken::Released,
+            result = self.stage.committed(), if !is_held => Woken::Committed(result),
+            Some(result) = finished(first.map(|first| first.1.received())) => Woken::Confirmed(result),
+            Some(()) = finished(inbox.map(|inbox| inbox.changed())) => Woken::Filled,
+            () = self.events.changed(), if following => Woken::Filled,
             () = timer, if self.timer_at != 0 => Woken::Timer,
         }
     }
@@ -221,6 +246,10 @@ impl Connection {
         }
     }
 
+    fn takes_packets(&self) -> bool {
+        self.held.is_none() && !self.stage.is_full() && self.session.accepts_packets()
+    }
+
     /// Hands the session the packets that are there, as long as it takes them.
     fn handle_input(&mut self) -> Option<Box<Close>> {
         if !self.more {
@@ -228,7 +257,7 @@ impl Connection {
         }
         let now = now_ms();
         for _ in 0..PACKETS_PER_TURN {
-            if self.held.is_some() || !self.session.accepts_packets() {
+            if !self.takes_packets() {
                 return None;
             }
             match self.decoder.decode(&mut self.input) {
@@ -311,7 +340,6 @@ impl Connection {
 }
 
 /// `None` where there is nothing to wait for.
-async fn finished(waited: Option<impl Future<Output = ()>>) -> Option<()> {
-    waited?.await;
-    Some(())
+async fn finished<T>(waited: Option<impl Future<Output = T>>) -> Option<T> {
+    Some(waited?.await)
 }

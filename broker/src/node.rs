@@ -12,6 +12,7 @@ use rollcall_cluster::{Cluster, Unavailable};
 use rollcall_proto::packet::QoS;
 use rollcall_proto::reason::DisconnectReason;
 use rollcall_proto::schema::roster::Limits;
+use rollcall_proto::schema::shard::{self, InboxLimits};
 use rollcall_proto::session::{ClientIdPolicy, KeepAliveGrace, KeepAliveOutside, Overflow, SessionConfig};
 use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep};
@@ -173,6 +174,9 @@ fn cluster_config(config: &Config) -> rollcall_cluster::Config {
             max_connections: config.limits.max_connections,
             max_connections_per_node: config.limits.max_connections_per_node,
         },
+        shards: cluster.shards,
+        replicas: cluster.replicas,
+        voters: cluster.voters,
         heartbeat: cluster.heartbeat,
         election: cluster.election,
         route_lease: cluster.route_lease,
@@ -181,6 +185,8 @@ fn cluster_config(config: &Config) -> rollcall_cluster::Config {
         batch_interval: cluster.batch_interval,
         batch_commands: cluster.batch_commands,
         queue: cluster.queue,
+        shard_queue: cluster.shard_queue,
+        shard_queue_bytes: cluster.shard_queue_bytes as usize,
         claim_timeout: cluster.claim_timeout,
         rpc_timeout: cluster.rpc_timeout,
         link_window: cluster.link_window,
@@ -189,6 +195,17 @@ fn cluster_config(config: &Config) -> rollcall_cluster::Config {
         reap_batch: cluster.reap_batch,
         event_retention: config.events.retention,
         event_memory: config.events.memory,
+        inbox_limits: InboxLimits {
+            max_messages: config.inbox.max_messages as u64,
+            max_bytes: config.inbox.max_bytes,
+            overflow: match config.inbox.overflow {
+                config::Overflow::DropOldest => shard::Overflow::DropOldest,
+                config::Overflow::DropNewest => shard::Overflow::DropNewest,
+                config::Overflow::EndSession => shard::Overflow::EndSession,
+            }
+            .into(),
+        },
+        inbox_memory: config.inbox.memory,
     }
 }
 
@@ -245,7 +262,11 @@ fn session_config(config: &Config, listener: &Listener) -> SessionConfig {
         topic_alias_maximum: config.session.topic_alias_maximum,
         outbound_queue: config.inbox.max_messages,
         outbound_queue_bytes: config.inbox.max_bytes as usize,
-        overflow: Overflow::DropOldest,
+        overflow: match config.inbox.overflow {
+            config::Overflow::DropOldest => Overflow::DropOldest,
+            config::Overflow::DropNewest => Overflow::DropNewest,
+            config::Overflow::EndSession => Overflow::EndSession,
+        },
         ..defaults
     }
 }

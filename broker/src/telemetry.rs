@@ -66,6 +66,7 @@ pub const EVENT_FOLLOWERS: &str = "rollcall_event_followers";
 pub const LOG_SYNCS: &str = "rollcall_log_syncs_total";
 pub const LOG_BYTES: &str = "rollcall_log_written_bytes_total";
 pub const LOG_SYNC_SECONDS: &str = "rollcall_log_last_sync_seconds";
+pub const DISK_FAILED: &str = "rollcall_disk_failed";
 pub const READY: &str = "rollcall_ready";
 
 fn describe() {
@@ -93,5 +94,10 @@ fn describe() {
     describe_counter!(LOG_SYNCS, "Flushes of the write-ahead log to disk");
     describe_counter!(LOG_BYTES, Unit::Bytes, "Bytes written to the write-ahead log");
     describe_gauge!(LOG_SYNC_SECONDS, Unit::Seconds, "How long the last flush of the write-ahead log took");
+    describe_gauge!(
+        DISK_FAILED,
+        "1 once the write-ahead log has failed: the node serves no more until it is restarted"
+    );
+    metrics::gauge!(DISK_FAILED).set(0.0);
     metrics::gauge!(BUILD_INFO, "version" => crate::version()).set(1.0);
 }

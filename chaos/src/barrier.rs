@@ -8,7 +8,7 @@ use rand::Rng;
 use tokio::task::JoinSet;
 
 use crate::client::{Client, Lost};
-use crate::cluster::{Faults, NODES};
+use crate::cluster::Faults;
 
 const WORKERS: usize = 6;
 /// From the PUBACK to the message, at most: a paused node may hold it for as long as it stands still.
@@ -45,7 +45,7 @@ pub struct Barrier {
 }
 
 impl Barrier {
-    pub fn start(ports: &Arc<[u16; NODES]>, faults: Arc<Faults>) -> Self {
+    pub fn start(ports: &Arc<[u16]>, faults: Arc<Faults>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut workers = JoinSet::new();
         for worker in 0..WORKERS {
@@ -67,12 +67,12 @@ impl Barrier {
     }
 }
 
-async fn work(worker: usize, ports: Arc<[u16; NODES]>, faults: Arc<Faults>, stop: Arc<AtomicBool>) -> Rounds {
+async fn work(worker: usize, ports: Arc<[u16]>, faults: Arc<Faults>, stop: Arc<AtomicBool>) -> Rounds {
     let mut rounds = Rounds::default();
     let mut round = 0u64;
     while !stop.load(Ordering::Relaxed) {
-        let here = rand::rng().random_range(0..NODES);
-        let there = (here + rand::rng().random_range(1..NODES)) % NODES;
+        let here = rand::rng().random_range(0..ports.len());
+        let there = (here + rand::rng().random_range(1..ports.len())) % ports.len();
         round += 1;
         let topic = format!("barrier/{worker}/{round}");
         let hurt = faults.of(there);

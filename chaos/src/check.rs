@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::cluster::{Cluster, NODES};
+use crate::cluster::Cluster;
 use crate::owners::Owned;
 
 /// Until all ends of all connections are in the log: longer than a dead node's timeout and its reaping.
@@ -28,7 +28,7 @@ pub async fn same_log_everywhere(cluster: &Cluster) -> Result<Vec<Value>, String
     }
     loop {
         let mut told = Vec::new();
-        for index in 0..NODES {
+        for index in 0..cluster.size() {
             told.push(events(cluster, index).await?);
         }
         let shortest = told.iter().map(Vec::len).min().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The cluster that is broken: three processes, their ports, signals and logs.
+//! The cluster that is broken: its processes, their ports, signals and logs.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -12,15 +12,16 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub const NODES: usize = 3;
 /// Longer than any start, rejoin or fence on a busy machine.
 const READY: Duration = Duration::from_secs(40);
+/// Longer than a drain may take by default.
+const DRAINED: Duration = Duration::from_secs(40);
 /// Below the range of outgoing connections' ports, so that a restarted node finds its own free.
 const PORTS: std::ops::Range<u16> = 21_000..30_000;
 
 /// How often each node was hurt so far: who compares two readings knows whether a fault fell between them.
-#[derive(Debug, Default)]
-pub struct Faults([AtomicU64; NODES]);
+#[derive(Debug)]
+pub struct Faults(Vec<AtomicU64>);
 
 impl Faults {
     pub fn of(&self, node: usize) -> u64 {
@@ -45,10 +46,11 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    pub async fn start(rollcall: &Path, keep: bool) -> Result<Self, String> {
+    /// Starts that many nodes, each with these settings (`key=value`) beside its own, and waits until all are ready.
+    pub async fn start(rollcall: &Path, size: usize, settings: &[String], keep: bool) -> Result<Self, String> {
         let folder = tempfile::Builder::new().prefix("rollcall-chaos-").tempdir().map_err(|error| error.to_string())?;
-        let first_port = free_ports()?;
-        let nodes = (0..NODES).map(|index| node(folder.path(), first_port, index)).collect();
+        let first_port = free_ports(size)?;
+        let nodes = (0..size).map(|index| node(folder.path(), first_port, size, index, settings)).collect();
         let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build();
         let http = http.map_err(|error| error.to_string())?;
         let folder = if keep {
@@ -58,16 +60,21 @@ impl Cluster {
             Some(folder)
         };
         let rollcall = rollcall.to_owned();
-        let mut cluster = Self { rollcall, nodes, first_port, http, faults: Arc::default(), _folder: folder };
-        for index in 0..NODES {
+        let faults = Arc::new(Faults((0..size).map(|_| AtomicU64::new(0)).collect()));
+        let mut cluster = Self { rollcall, nodes, first_port, http, faults, _folder: folder };
+        for index in 0..size {
             cluster.spawn(index)?;
         }
         cluster.all_ready().await?;
         Ok(cluster)
     }
 
-    pub fn mqtt_ports(&self) -> [u16; NODES] {
-        std::array::from_fn(|index| self.first_port + index as u16)
+    pub fn size(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub fn mqtt_ports(&self) -> Arc<[u16]> {
+        (0..self.size()).map(|index| self.first_port + index as u16).collect()
     }
 
     pub fn faults(&self) -> Arc<Faults> {
@@ -92,6 +99,29 @@ impl Cluster {
         Ok(())
     }
 
+    /// Asks a node to stop and waits until it has.
+    ///
+    /// # Errors
+    /// It does not, or not with success.
+    pub async fn drain(&mut self, index: usize) -> Result<(), String> {
+        self.faults.0[index].fetch_add(1, Ordering::SeqCst);
+        self.signal(index, Signal::TERM)?;
+        let mut child = self.nodes[index].child.take().ok_or("a dead node cannot be drained")?;
+        let started = Instant::now();
+        while started.elapsed() < DRAINED {
+            if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
+                return if status.success() {
+                    Ok(())
+                } else {
+                    Err(format!("the drain of node-{index} ended by {status}"))
+                };
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.nodes[index].child = Some(child);
+        Err(format!("node-{index} has not ended {DRAINED:?} after its SIGTERM"))
+    }
+
     pub fn pause(&self, index: usize) -> Result<(), String> {
         self.faults.0[index].fetch_add(1, Ordering::SeqCst);
         self.signal(index, Signal::STOP)
@@ -109,7 +139,7 @@ impl Cluster {
 
     pub async fn all_ready(&mut self) -> Result<(), String> {
         let started = Instant::now();
-        for index in 0..NODES {
+        for index in 0..self.size() {
             loop {
                 self.still_runs(index)?;
                 let url = format!("http://127.0.0.1:{}/readyz", self.http_port(index));
@@ -142,7 +172,7 @@ impl Cluster {
     }
 
     fn http_port(&self, index: usize) -> u16 {
-        self.first_port + (NODES + index) as u16
+        self.first_port + (self.size() + index) as u16
     }
 
     pub fn print_logs(&self) {
@@ -166,10 +196,10 @@ impl Drop for Cluster {
     }
 }
 
-fn node(folder: &Path, first_port: u16, index: usize) -> Node {
-    let port = |group: usize, index: usize| format!("127.0.0.1:{}", first_port as usize + group * NODES + index);
-    let peers: Vec<String> = (0..NODES).map(|peer| port(2, peer)).collect();
-    let settings = [
+fn node(folder: &Path, first_port: u16, size: usize, index: usize, settings: &[String]) -> Node {
+    let port = |group: usize, index: usize| format!("127.0.0.1:{}", first_port as usize + group * size + index);
+    let peers: Vec<String> = (0..size).map(|peer| port(2, peer)).collect();
+    let own = [
         format!("node.name=node-{index}"),
         format!("node.data_dir={}", folder.join(format!("node-{index}")).display()),
         format!("listeners.tcp.bind={}", port(0, index)),
@@ -177,13 +207,16 @@ fn node(folder: &Path, first_port: u16, index: usize) -> Node {
         format!("cluster.rpc_bind={}", port(2, index)),
         format!("cluster.peers={}", peers.join(",")),
     ];
-    let settings = settings.into_iter().flat_map(|setting| ["--set".to_owned(), setting]).collect();
+    let settings =
+        own.into_iter().chain(settings.iter().cloned()).flat_map(|setting| ["--set".to_owned(), setting]).collect();
     Node { settings, log: folder.join(format!("node-{index}.log")), child: None }
 }
 
-fn free_ports() -> Result<u16, String> {
-    let count = 3 * NODES as u16;
-    let start = PORTS.start + (std::process::id() % 500) as u16 * count;
+fn free_ports(size: usize) -> Result<u16, String> {
+    let count = 3 * size as u16;
     let free = |first: &u16| (*first..*first + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
-    (start..PORTS.end - count).step_by(count as usize).find(free).ok_or_else(|| "no free ports".to_owned())
+    let blocks: Vec<u16> = PORTS.step_by(count as usize).filter(|first| first + count <= PORTS.end).collect();
+    // Where the search begins differs from process to process, so that two runs at once seldom meet.
+    let start = std::process::id() as usize % blocks.len().max(1);
+    blocks.iter().cycle().skip(start).take(blocks.len()).copied().find(free).ok_or_else(|| "no free ports".to_owned())
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-use crate::cluster::{Cluster, NODES};
+use crate::cluster::Cluster;
 
 /// Milliseconds between the healing of one fault and the next.
 const QUIET_MS: std::ops::Range<u64> = 500..2_500;
@@ -25,10 +25,10 @@ pub async fn inject(cluster: &mut Cluster, until: Instant, long: bool, rng: &mut
     let started = Instant::now();
     while Instant::now() < until {
         sleep_ms(rng.random_range(QUIET_MS)).await;
-        for index in 0..NODES {
+        for index in 0..cluster.size() {
             cluster.still_runs(index)?;
         }
-        let victim = rng.random_range(0..NODES);
+        let victim = rng.random_range(0..cluster.size());
         let at = started.elapsed().as_secs_f32();
         if rng.random_bool(0.5) {
             let away = rng.random_range(AWAY_MS);

@@ -1,20 +1,20 @@
-//! Chaos: starts a three-node cluster, lets clients work on it while nodes are killed and paused, heals it, and checks
-//! what Rollcall promises. It speaks to the cluster as anybody would: with somebody else's MQTT client, by HTTP, by
+//! Chaos: starts a cluster, lets clients work on it while nodes are killed and paused, heals it, and checks what Rollcall
+//! promises. It speaks to the cluster as anybody would: with MQTT clients that share no code with the broker, by HTTP, by
 //! signals. Exits with 0 only if every promise held.
 
 mod barrier;
 mod check;
 mod client;
 mod cluster;
+mod durable;
 mod fault;
 mod owners;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
@@ -22,8 +22,28 @@ use crate::barrier::Barrier;
 use crate::cluster::Cluster;
 use crate::owners::Owners;
 
+/// The default run's cluster: whatever else differs, two of three must go on.
+const NODES: usize = 3;
+
 #[derive(Debug, Parser)]
-#[command(about = "Breaks a cluster for a while and checks its promises afterwards.")]
+#[command(
+    about = "Breaks a cluster for a while and checks its promises afterwards.",
+    args_conflicts_with_subcommands = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    run: Option<Run>,
+    #[command(flatten)]
+    default: Arguments,
+}
+
+#[derive(Debug, Subcommand)]
+enum Run {
+    /// Persistent sessions: whether every acknowledged QoS 1 and 2 message comes, in order, and at QoS 2 once.
+    Durable(durable::Arguments),
+}
+
+#[derive(Debug, Args)]
 struct Arguments {
     /// The program to start the nodes with.
     #[arg(long, default_value = "target/debug/rollcall")]
@@ -44,8 +64,12 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(&arguments).await {
+    let cli = Cli::parse();
+    let outcome = match &cli.run {
+        None => run(&cli.default).await,
+        Some(Run::Durable(arguments)) => durable::run(arguments).await,
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(broken) => {
             eprintln!("chaos: BROKEN: {broken}");
@@ -58,9 +82,9 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     let seed = arguments.seed.unwrap_or_else(rand::random);
     println!("chaos: seed {seed}, {} s of faults", arguments.seconds);
     let mut rng = SmallRng::seed_from_u64(seed);
-    let mut cluster = Cluster::start(&arguments.rollcall, arguments.keep).await?;
+    let mut cluster = Cluster::start(&arguments.rollcall, NODES, &[], arguments.keep).await?;
 
-    let nodes = Arc::new(cluster.mqtt_ports());
+    let nodes = cluster.mqtt_ports();
     let owners = Owners::start(&nodes);
     let barrier = Barrier::start(&nodes, cluster.faults());
     let until = Instant::now() + Duration::from_secs(arguments.seconds);

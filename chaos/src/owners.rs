@@ -9,7 +9,6 @@ use rand::Rng;
 use tokio::task::JoinSet;
 
 use crate::client::Client;
-use crate::cluster::NODES;
 
 const IDS: usize = 20;
 const WORKERS_PER_ID: usize = 2;
@@ -33,7 +32,7 @@ pub struct Owners {
 }
 
 impl Owners {
-    pub fn start(ports: &Arc<[u16; NODES]>) -> Self {
+    pub fn start(ports: &Arc<[u16]>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut workers = JoinSet::new();
         for worker in 0..IDS * WORKERS_PER_ID {
@@ -56,12 +55,12 @@ impl Owners {
     }
 }
 
-async fn work(client_id: String, ports: Arc<[u16; NODES]>, stop: Arc<AtomicBool>) -> (String, u64, u64) {
+async fn work(client_id: String, ports: Arc<[u16]>, stop: Arc<AtomicBool>) -> (String, u64, u64) {
     let (mut accepted, mut attempts) = (0, 0);
     while !stop.load(Ordering::Relaxed) {
         let (port, hold, polite) = {
             let mut rng = rand::rng();
-            (ports[rng.random_range(0..NODES)], rng.random_range(50..800), rng.random_bool(0.5))
+            (ports[rng.random_range(0..ports.len())], rng.random_range(50..800), rng.random_bool(0.5))
         };
         attempts += 1;
         let Ok(mut client) = Client::connect(&client_id, port).await else {

@@ -1,42 +1,35 @@
 //! The handle to this node's part in the cluster.
 
+mod start;
+mod status;
+
 use std::io;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use openraft::async_runtime::WatchReceiver as _;
-use rollcall_proto::schema::node::node_server::NodeServer;
 use rollcall_proto::schema::roster::{
-    Claim, Kick, Limits, NodeDraining, NodeStopped, Reason, Release, Subscribe, Subscription, Unsubscribe, command,
-    outcome,
+    Claim, Granted, Kick, Limits, NodeDraining, NodeStopped, Reason, Release, Subscribe, Subscription, Unsubscribe,
+    command, outcome,
 };
-use rollcall_storage::{
-    DataDir, DataDirError, EventLog, EventLogError, EventLogOptions, Identity, LogError, RaftLog, RaftLogOptions,
-    SnapshotError, Snapshots,
-};
-use tokio::net::TcpListener;
+use rollcall_storage::{BodiesError, DataDir, DataDirError, EventLogError, LogError};
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tonic::transport::server::TcpIncoming;
 
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::feed::EventFeed;
-use crate::follow::Follower;
-use crate::forward::{Links, Received};
+use crate::forward::Links;
+use crate::groups::{GroupError, Groups};
 use crate::lease::Leases;
-use crate::member::{Formation, Housekeeper, peers_hash, watch_fence};
 use crate::pending::{Answer, Ticket};
-use crate::propose::{Proposals, Proposer, Unavailable};
-use crate::raft::log::LogStore;
-use crate::raft::machine::Machine;
-use crate::raft::network::{MAX_MESSAGE, Network, Peers};
-use crate::raft::{ROSTER, Raft};
-use crate::replica::{Observer, Replica};
-use crate::roster::{NodeId, Roster};
-use crate::server::Server;
+use crate::propose::{Proposals, Unavailable};
+use crate::replica::Replica;
+use crate::roster::{NodeId, Roster, Session};
+use crate::shard::{InboxReader, Shards};
+
+pub use status::GroupStatus;
 
 /// Why this node cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -46,21 +39,19 @@ pub enum StartError {
     #[error(transparent)]
     Log(#[from] LogError),
     #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
-    #[error(transparent)]
     Events(#[from] EventLogError),
+    #[error(transparent)]
+    Bodies(#[from] BodiesError),
     #[error("{key} {address} cannot be bound: {source}; free the port, or set {key} to another")]
     Bind { key: &'static str, address: String, source: io::Error },
-    #[error("the node's state cannot be read: {0}")]
-    State(io::Error),
     #[error("cluster.heartbeat and cluster.election do not fit together: {0}")]
     Timing(String),
-    #[error("Raft cannot start: {0}")]
-    Raft(String),
+    #[error(transparent)]
+    Group(#[from] GroupError),
 }
 
 /// Why this node may not serve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotReady {
     #[error("this node is not up in the cluster yet: it waits for its peers, or for a leader")]
     Joining,
@@ -68,33 +59,28 @@ pub enum NotReady {
     Fenced,
     #[error("this node is draining")]
     Draining,
+    #[error("the disk failed: {0}")]
+    Disk(String),
 }
 
 /// What a claim came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claimed {
-    Granted { epoch: u64, session_present: bool },
+    /// With the inbox of a session that has one.
+    Granted {
+        epoch: u64,
+        session_present: bool,
+        inbox: Option<Box<InboxReader>>,
+    },
     Refused(Reason),
 }
 
 /// What a subscription came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subscribed {
-    /// Every node knows it; it follows this event's `seq`.
-    After(u64),
+    /// Every node knows it; it follows the event of that `seq`. One per filter: whether it was subscribed before.
+    After { seq: u64, existed: Vec<bool> },
     /// The session would hold more than it may: nothing was changed.
     TooMany,
-}
-
-/// What Raft says of one group.
-#[derive(Debug, Clone)]
-pub struct Groups {
-    pub leader: Option<NodeId>,
-    pub term: u64,
-    /// Of the last entry in this node's log.
-    pub last_index: u64,
-    pub applied_index: u64,
-    pub voters: Vec<NodeId>,
 }
 
 #[derive(Clone)]
@@ -110,99 +96,15 @@ struct Inner {
     desk: Arc<Desk>,
     proposals: Proposals,
     barrier: watch::Receiver<u64>,
-    raft: Raft,
-    log: RaftLog,
+    groups: Arc<Groups>,
+    shards: Arc<Shards>,
+    /// Why the disk has failed, if it has.
+    disk: watch::Receiver<Option<String>>,
     draining: AtomicBool,
     _data_dir: DataDir,
 }
 
 impl Cluster {
-    /// Opens the disk, binds the port and starts this node's part; it joins in the background, see
-    /// [`Self::readiness`].
-    ///
-    /// # Errors
-    /// [`StartError`]; nothing on disk was changed then.
-    pub async fn start(config: Config, observer: Arc<dyn Observer>) -> Result<Cluster, StartError> {
-        let config = Arc::new(config);
-        let identity = Identity { cluster: config.cluster_name.clone(), node: config.node_name.clone() };
-        let listener = bind(&config).await?;
-        let data_dir = DataDir::open(&config.data_dir, &identity, rand::random::<u64>() >> 1 | 1)?;
-        let log = RaftLog::open(&data_dir.raft_log(), RaftLogOptions::default())?;
-        let snapshots = Snapshots::open(&data_dir.snapshots(), ROSTER)?;
-        let events = EventLog::open(&data_dir.events(), event_log_options(config.event_retention))?;
-        let feed = EventFeed::new(events, config.event_memory, config.event_retention);
-        let replica = Arc::new(Replica::new(data_dir.node_id(), feed, observer));
-        let peers = Peers::new(config.rpc_timeout);
-        let machine = Machine::open(replica.clone(), snapshots.clone()).map_err(StartError::State)?;
-        let network = Network { peers: peers.clone(), rpc_address: config.rpc_advertise.clone() };
-        let raft_config = crate::raft::config(&config.cluster_name, config.heartbeat, config.election)
-            .map_err(|error| StartError::Timing(error.to_string()))?;
-        let store = LogStore::new(log.clone(), ROSTER);
-        let raft = Raft::new(replica.me(), raft_config, network, store, machine)
-            .await
-            .map_err(|error| StartError::Raft(error.to_string()))?;
-        Ok(Self::assemble(Parts { config, data_dir, log, snapshots, replica, peers, raft, listener }))
-    }
-
-    fn assemble(parts: Parts) -> Cluster {
-        let Parts { config, data_dir, log, snapshots, replica, peers, raft, listener } = parts;
-        let desk = Arc::new(Desk::new(raft.clone(), replica.clone(), config.route_lease));
-        let leases = Arc::new(Leases::new(config.route_lease, config.lease));
-        let links = Links::new(config.clone(), replica.clone(), peers.clone());
-        let (proposer, proposals) = Proposer::new(config.clone(), replica.clone(), desk.clone(), peers.clone());
-        let barrier = watch::Sender::new(0);
-        let cluster = Cluster {
-            inner: Arc::new(Inner {
-                config: config.clone(),
-                replica: replica.clone(),
-                leases: leases.clone(),
-                links,
-                desk: desk.clone(),
-                proposals: proposals.clone(),
-                barrier: barrier.subscribe(),
-                raft: raft.clone(),
-                log: log.clone(),
-                draining: AtomicBool::new(false),
-                _data_dir: data_dir,
-            }),
-        };
-        let server = Server {
-            config: config.clone(),
-            peers_hash: peers_hash(&config.peers),
-            raft: raft.clone(),
-            replica: replica.clone(),
-            desk: desk.clone(),
-            snapshots: snapshots.clone(),
-            received: Arc::new(Received::default()),
-            peers: peers.clone(),
-        };
-        tokio::spawn(serve(server, listener));
-        let formation =
-            Formation { config: config.clone(), raft: raft.clone(), replica: replica.clone(), peers: peers.clone() };
-        tokio::spawn(async move {
-            formation.run().await;
-            proposer.run().await;
-        });
-        let announcing = desk.clone();
-        tokio::spawn(async move { announcing.run().await });
-        tokio::spawn(watch_fence(leases.clone(), replica.clone()));
-        tokio::spawn(
-            Housekeeper {
-                config: config.clone(),
-                raft,
-                replica: replica.clone(),
-                desk: desk.clone(),
-                proposals,
-                snapshots,
-                log,
-                covered: 0,
-            }
-            .run(),
-        );
-        tokio::spawn(Follower { config, replica, desk, peers, leases, barrier }.run());
-        cluster
-    }
-
     pub fn config(&self) -> &Config {
         &self.inner.config
     }
@@ -232,12 +134,18 @@ impl Cluster {
         &self.inner.links
     }
 
+    pub fn shards(&self) -> &Arc<Shards> {
+        &self.inner.shards
+    }
+
     /// # Errors
     /// Why this node may not take connections.
     pub fn readiness(&self) -> Result<(), NotReady> {
-        if self.inner.draining.load(Ordering::Acquire) {
+        if let Some(why) = &*self.inner.disk.borrow() {
+            Err(NotReady::Disk(why.clone()))
+        } else if self.inner.draining.load(Ordering::Acquire) {
             Err(NotReady::Draining)
-        } else if *self.inner.replica.epoch().borrow() == 0 {
+        } else if *self.inner.replica.epoch().borrow() == 0 || !self.roster().placements().iter().all(|p| p.formed) {
             Err(NotReady::Joining)
         } else if !self.inner.leases.may_keep_connections() {
             Err(NotReady::Fenced)
@@ -255,15 +163,14 @@ impl Cluster {
         let mut answer = self.inner.proposals.ask(command::Kind::Claim(claim)).await?;
         match answer.outcome {
             outcome::Kind::Granted(granted) => {
-                let moved = if granted.session_present {
-                    self.moved_everywhere(&client_id, granted.epoch, &answer).await
-                } else {
-                    Ok(())
-                };
+                let taken = self.take_up(&client_id, &granted, &answer).await;
                 // Until here the session goes back by itself if the caller goes.
                 answer.ticket.take().into_iter().for_each(Ticket::take);
-                moved?;
-                Ok(Claimed::Granted { epoch: granted.epoch, session_present: granted.session_present })
+                if taken.is_err() {
+                    self.give_back(&client_id, granted.epoch).await;
+                }
+                let (epoch, session_present) = (granted.epoch, granted.session_present);
+                Ok(Claimed::Granted { epoch, session_present, inbox: taken?.map(Box::new) })
             }
             outcome::Kind::Refused(reason) => {
                 Ok(Claimed::Refused(Reason::try_from(reason).unwrap_or(Reason::ServerInternalError)))
@@ -297,7 +204,7 @@ impl Cluster {
         match &answer.outcome {
             outcome::Kind::Subscribed(subscribed) => {
                 self.everywhere(&answer).await?;
-                Ok(Subscribed::After(subscribed.after))
+                Ok(Subscribed::After { seq: subscribed.after, existed: subscribed.existed.clone() })
             }
             outcome::Kind::TooMany(_) => Ok(Subscribed::TooMany),
             outcome::Kind::Stale(_) => Err(Unavailable::NotUp),
@@ -327,18 +234,31 @@ impl Cluster {
         }
     }
 
-    /// A resumed session's subscriptions have moved here: no publish after the CONNACK may look for them elsewhere.
-    async fn moved_everywhere(&self, client_id: &str, epoch: u64, answer: &Answer) -> Result<(), Unavailable> {
-        let moved = self.roster().session(client_id).is_some_and(|session| !session.subscriptions.is_empty());
-        if !moved {
-            return Ok(());
+    /// A resumed session's subscriptions have moved here: no publish after the CONNACK may look for them elsewhere. And
+    /// no connection before this one may change its inbox any more.
+    async fn take_up(
+        &self,
+        client_id: &str,
+        granted: &Granted,
+        answer: &Answer,
+    ) -> Result<Option<InboxReader>, Unavailable> {
+        let moved = |session: &Session| !session.subscriptions.is_empty();
+        if granted.session_present && self.roster().session(client_id).is_some_and(moved) {
+            self.everywhere(answer).await?;
         }
-        let passed = self.everywhere(answer).await;
-        if passed.is_err() {
-            let reason = Reason::ServerInternalError.into();
-            self.release(Release { client_id: client_id.into(), epoch, reason, ..Release::default() }).await;
+        if !granted.durable {
+            return Ok(None);
         }
-        passed
+        let opening = self.open_inbox(client_id, granted.incarnation, granted.epoch, answer.index);
+        let opened = timeout(self.inner.config.claim_timeout, opening).await;
+        opened.unwrap_or(Err(Unavailable::Timeout)).map(Some)
+    }
+
+    /// No CONNACK was sent, so there is no will yet [MQTT-3.1.2-7].
+    async fn give_back(&self, client_id: &str, epoch: u64) {
+        let reason = Reason::ServerInternalError.into();
+        let without_will = true;
+        self.release(Release { client_id: client_id.into(), epoch, reason, without_will, ..Release::default() }).await;
     }
 
     /// The barrier: a lease that still runs somewhere holds it for at most one route lease.
@@ -376,14 +296,7 @@ impl Cluster {
     pub async fn begin_drain(&self) -> Result<(), Unavailable> {
         self.inner.draining.store(true, Ordering::Release);
         self.inner.proposals.ask(command::Kind::NodeDraining(NodeDraining {})).await?;
-        if self.inner.desk.leading().is_none() {
-            return Ok(());
-        }
-        if let Some(next) = self.inner.desk.successor()
-            && let Err(error) = self.inner.raft.trigger().transfer_leader(next).await
-        {
-            tracing::warn!(%error, "leadership could not be handed over");
-        }
+        self.hand_over().await;
         Ok(())
     }
 
@@ -395,73 +308,18 @@ impl Cluster {
         self.inner.proposals.ask(command::Kind::NodeStopped(NodeStopped {})).await.map(|_| ())
     }
 
-    /// Stops Raft; what was acknowledged is on disk already.
+    /// Stops all groups; what was acknowledged is on disk already.
     pub async fn shutdown(&self) {
-        if let Err(error) = self.inner.raft.shutdown().await {
-            tracing::error!(%error, "Raft did not stop cleanly");
-        }
+        self.inner.groups.shutdown().await;
         if let Err(error) = self.events().sync() {
             tracing::error!(%error, "the event log was not synced; it will be made again from the log");
         }
     }
 
-    /// What Raft says of the roster's group.
-    pub fn groups(&self) -> Groups {
-        let metrics = self.inner.raft.metrics().borrow_watched().clone();
-        Groups {
-            leader: metrics.current_leader,
-            term: metrics.current_term,
-            last_index: metrics.last_log_index.unwrap_or(0),
-            applied_index: metrics.last_applied.map_or(0, |id| id.index),
-            voters: metrics.membership_config.voter_ids().collect(),
-        }
-    }
-
     /// Flushes of the write-ahead log so far, its bytes, and how long the last flush took.
     pub fn log_stats(&self) -> (u64, u64, Duration) {
-        let stats = self.inner.log.stats();
+        let stats = self.inner.groups.log().stats();
         (stats.syncs, stats.written_bytes, stats.last_sync)
-    }
-}
-
-struct Parts {
-    config: Arc<Config>,
-    data_dir: DataDir,
-    log: RaftLog,
-    snapshots: Snapshots,
-    replica: Arc<Replica>,
-    peers: Peers,
-    raft: Raft,
-    listener: TcpListener,
-}
-
-/// Whole segments are dropped, so a short retention needs small ones.
-fn event_log_options(retention: u64) -> EventLogOptions {
-    /// Bytes, roughly, and segments per retention.
-    const EVENT: u64 = 128;
-    const SEGMENTS: u64 = 8;
-    let largest = EventLogOptions::default().segment_size;
-    EventLogOptions { segment_size: (retention * EVENT / SEGMENTS).clamp(16 << 10, largest) }
-}
-
-async fn bind(config: &Config) -> Result<TcpListener, StartError> {
-    TcpListener::bind(config.rpc_bind).await.map_err(|source| StartError::Bind {
-        key: "cluster.rpc_bind",
-        address: config.rpc_bind.to_string(),
-        source,
-    })
-}
-
-async fn serve(server: Server, listener: TcpListener) {
-    let service = NodeServer::new(server).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let serving = tonic::transport::Server::builder()
-        .initial_stream_window_size(4 << 20)
-        .initial_connection_window_size(16 << 20)
-        .add_service(service)
-        .serve_with_incoming(incoming);
-    if let Err(error) = serving.await {
-        tracing::error!(%error, "the node-to-node listener has failed");
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rollcall_proto::schema::roster::Limits;
+use rollcall_proto::schema::shard::InboxLimits;
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -28,6 +29,12 @@ pub struct Config {
     pub version: String,
     /// `limits.*` as they are at the cluster's formation.
     pub limits: Limits,
+    /// `cluster.shards`: groups of inboxes and retained messages, as they are at the cluster's formation.
+    pub shards: u32,
+    /// `cluster.replicas`: members of each of them, likewise.
+    pub replicas: u32,
+    /// `cluster.voters`: the most members that vote in the roster.
+    pub voters: usize,
     /// `cluster.heartbeat` of Raft leaders.
     pub heartbeat: Duration,
     /// `cluster.election`: the shortest time without a leader before an election; at most a third more.
@@ -44,6 +51,10 @@ pub struct Config {
     pub batch_commands: usize,
     /// `cluster.queue`: commands that may wait for a batch; beyond, callers wait to enter.
     pub queue: usize,
+    /// `cluster.shard_queue`: commands that may wait for one shard's batch.
+    pub shard_queue: usize,
+    /// `cluster.shard_queue_bytes`: the same in bytes.
+    pub shard_queue_bytes: usize,
     /// `cluster.claim_timeout`: how long a caller waits for its command to be applied.
     pub claim_timeout: Duration,
     /// `cluster.rpc_timeout` of one request between nodes.
@@ -60,4 +71,8 @@ pub struct Config {
     pub event_retention: u64,
     /// `events.memory`: the latest events kept in memory for readers.
     pub event_memory: usize,
+    /// `inbox.max_messages`, `inbox.max_bytes` and `inbox.overflow`, for inboxes that are opened through this node.
+    pub inbox_limits: InboxLimits,
+    /// `inbox.memory`: bytes of message bodies in memory beyond which they are spilled.
+    pub inbox_memory: u64,
 }

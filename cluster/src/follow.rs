@@ -14,7 +14,7 @@ use crate::clock::boottime;
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::lease::Leases;
-use crate::raft::network::Peers;
+use crate::raft::peers::Peers;
 use crate::replica::Replica;
 use crate::roster::NodeId;
 

@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::clock::boottime;
 use crate::config::Config;
 use crate::message;
-use crate::raft::network::Peers;
+use crate::raft::peers::Peers;
 use crate::replica::Replica;
 use crate::roster::NodeId;
 

@@ -4,7 +4,7 @@
 //! the leader's record of it. It counts only once the index that came with it is applied.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -21,11 +21,19 @@ pub struct Leases {
     route_until: AtomicU64,
     /// Boot time in nanoseconds until which connections may be kept.
     node_until: watch::Sender<u64>,
+    /// No lease counts any more.
+    ended: AtomicBool,
 }
 
 impl Leases {
     pub(crate) fn new(route_lease: Duration, node_lease: Duration) -> Self {
-        Leases { route_lease, node_lease, route_until: AtomicU64::new(0), node_until: watch::Sender::new(0) }
+        Leases {
+            route_lease,
+            node_lease,
+            route_until: AtomicU64::new(0),
+            node_until: watch::Sender::new(0),
+            ended: AtomicBool::new(false),
+        }
     }
 
     /// Checked after a PUBLISH is read and before it is matched.
@@ -59,9 +67,18 @@ impl Leases {
 
     /// The answer to a question sent at `asked`, its index applied.
     pub(crate) fn granted(&self, asked: Duration) {
+        if self.ended.load(Ordering::Acquire) {
+            return;
+        }
         self.route_until.fetch_max(nanos(asked + self.route_lease), Ordering::AcqRel);
         let until = nanos(asked + self.node_lease);
         self.node_until.send_modify(|last| *last = until.max(*last));
+    }
+
+    /// Nothing may be done any more, whatever leases come.
+    pub(crate) fn give_up_for_good(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.give_up();
     }
 
     /// Nothing may be done any more until a new lease.
@@ -176,10 +193,15 @@ impl LeaseTable {
         now >= holder.last.max(self.since) + node_timeout
     }
 
-    /// The other node that has a lease and has applied the most: the best to lead next.
-    pub(crate) fn successor(&self, me: NodeId, now: Duration) -> Option<NodeId> {
+    /// The other voter that has a lease and has applied the most: the best to lead next.
+    pub(crate) fn successor(&self, me: NodeId, voters: &BTreeSet<NodeId>, now: Duration) -> Option<NodeId> {
         let others = self.holders.iter().filter(|(node, holder)| **node != me && holder.until > now);
+        let others = others.filter(|(node, _)| voters.contains(node));
         others.max_by_key(|(_, holder)| holder.applied).map(|(node, _)| *node)
+    }
+
+    pub(crate) fn is_in_touch(&self, node: NodeId, now: Duration) -> bool {
+        self.holders.get(&node).is_some_and(|holder| holder.until > now)
     }
 
     pub(crate) fn is_blocked(&self, node: NodeId, epoch: u64) -> bool {

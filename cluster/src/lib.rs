@@ -1,34 +1,57 @@
-//! The replicated roster: pure state machines, Raft over gRPC, leases, membership and the forwarding of publishes.
+//! The replicated roster and the shards: pure state machines, Raft over gRPC, leases, membership and the forwarding of
+//! publishes.
 //!
 //! - [`Cluster`]: this node's part in it, the one handle that the program around it uses
 //! - [`roster`], [`routes`]: pure; what the log means, and where publishes go
+//! - [`inbox`]: pure; a shard, what persistent sessions still have to receive
+//! - [`pages`], [`sorted`], [`records`]: maps that are cheap to clone, and how snapshots write them
 //! - [`replica`], [`feed`], [`pending`]: this node's copy, its events, and who waits for an answer
-//! - `raft`: openraft behind one door
-//! - `propose`, `desk`, `follow`, [`lease`], `member`: commands on their way, what the leader does for all
+//! - [`shard`]: this node's copies of shards, and the way to those it has none of
+//! - `raft`, `groups`: openraft behind one door; the groups that run on this node
+//! - `propose`, `courier`, `desk`, `scribe`: commands on their way, and what leaders do with them
+//! - `follow`, [`lease`], `housekeeper`, `snapshotter`: what every node does all the time, and the leader for all
+//! - `member`, `join`, `placement`: who is in the cluster, and which shards are where
 //! - [`forward`]: publishes for other nodes' sessions
 
 mod clock;
 mod cluster;
 mod config;
+mod courier;
 mod desk;
+mod durable;
 pub mod feed;
 mod follow;
 pub mod forward;
+mod groups;
+mod housekeeper;
+pub mod inbox;
+mod join;
 pub mod lease;
 mod member;
 pub mod message;
+pub mod pages;
 mod pending;
+mod placement;
 mod propose;
 mod raft;
+pub mod records;
 pub mod replica;
 pub mod roster;
 pub mod routes;
+mod scribe;
 mod server;
+pub mod shard;
+mod snapshotter;
+pub mod sorted;
+pub mod targets;
 #[cfg(test)]
 mod testing;
+mod wills;
 
 pub use clock::boottime;
-pub use cluster::{Claimed, Cluster, Groups, NotReady, StartError, Subscribed};
+pub use cluster::{Claimed, Cluster, GroupStatus, NotReady, StartError, Subscribed};
 pub use config::Config;
+pub use groups::GroupError;
 pub use propose::Unavailable;
 pub use replica::Observer;
+pub use shard::{Answer, InboxMessage, InboxReader, InboxState, RetainedMessages, ShardAnswer};

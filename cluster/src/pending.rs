@@ -34,7 +34,9 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let Some((client_id, epoch)) = self.granted.take() else { return };
-        let release = Release { client_id, epoch, reason: Reason::TcpClosed.into(), ..Release::default() };
+        // No CONNACK was sent, so there is no will yet [MQTT-3.1.2-7].
+        let reason = Reason::TcpClosed.into();
+        let release = Release { client_id, epoch, reason, without_will: true, ..Release::default() };
         self.abandoned.releases.lock().push(Command { kind: Some(command::Kind::Release(release)) });
         self.abandoned.left.notify_one();
     }
@@ -54,26 +56,61 @@ pub(crate) struct Asked {
     pub reply: oneshot::Sender<Answer>,
 }
 
-#[derive(Debug, Default)]
-struct InFlight {
-    epoch: u64,
-    number: u64,
-    replies: Vec<(Option<String>, oneshot::Sender<Answer>)>,
-}
-
-/// The batch in flight. There is one at a time.
+/// The batch of one group that is on its way. There is one at a time.
 #[derive(Debug)]
-pub(crate) struct Pending {
-    in_flight: Mutex<Option<InFlight>>,
-    abandoned: Arc<Abandoned>,
+pub(crate) struct Flight<R> {
+    batch: Mutex<Option<(u64, u64, Vec<R>)>>,
     /// Number of batches settled or given up.
     settled: watch::Sender<u64>,
 }
 
-impl Default for Pending {
+impl<R> Default for Flight<R> {
     fn default() -> Self {
-        Pending { in_flight: Mutex::default(), abandoned: Arc::default(), settled: watch::Sender::new(0) }
+        Flight { batch: Mutex::default(), settled: watch::Sender::new(0) }
     }
+}
+
+impl<R> Flight<R> {
+    pub(crate) fn put(&self, epoch: u64, number: u64, replies: Vec<R>) {
+        *self.batch.lock() = Some((epoch, number, replies));
+    }
+
+    /// Lets `answer` have the callers if it is their batch; a repeated one finds nobody.
+    pub(crate) fn settle(&self, epoch: u64, number: u64, answer: impl FnOnce(Vec<R>)) {
+        let settled = self.batch.lock().take_if(|batch| (batch.0, batch.1) == (epoch, number));
+        if let Some((_, _, replies)) = settled {
+            answer(replies);
+            self.settled.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// The batch will never be answered: its callers learn it by their reply's end.
+    pub(crate) fn abandon(&self) {
+        if self.batch.lock().take().is_some() {
+            self.settled.send_modify(|count| *count += 1);
+        }
+    }
+
+    pub(crate) fn is_for(&self, epoch: u64, number: u64) -> bool {
+        self.batch.lock().as_ref().is_some_and(|batch| (batch.0, batch.1) == (epoch, number))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batch.lock().is_none()
+    }
+
+    /// Changes with each batch that is settled or given up.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.settled.subscribe()
+    }
+}
+
+/// The roster's batch on its way.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    /// Who waits, and for a claim, of which client id.
+    flight: Flight<(Option<String>, oneshot::Sender<Answer>)>,
+    abandoned: Arc<Abandoned>,
 }
 
 impl Pending {
@@ -88,20 +125,19 @@ impl Pending {
                 (claimed, asked.reply)
             })
             .collect();
-        *self.in_flight.lock() = Some(InFlight { epoch, number, replies });
+        self.flight.put(epoch, number, replies);
     }
 
     /// Answers the callers if it is their batch; a repeated one finds nobody.
     pub(crate) fn settle(&self, epoch: u64, number: u64, index: u64, outcomes: &[Outcome]) {
-        let settled = self.in_flight.lock().take_if(|batch| (batch.epoch, batch.number) == (epoch, number));
-        let Some(batch) = settled else { return };
-        for ((claimed, reply), outcome) in batch.replies.into_iter().zip(outcomes) {
-            let Some(kind) = &outcome.kind else { continue };
-            let answer = Answer { outcome: kind.clone(), index, ticket: self.ticket(claimed, kind) };
-            // Where nobody waits any more, the ticket goes back with the answer.
-            drop(reply.send(answer));
-        }
-        self.settled.send_modify(|count| *count += 1);
+        self.flight.settle(epoch, number, |replies| {
+            for ((claimed, reply), outcome) in replies.into_iter().zip(outcomes) {
+                let Some(kind) = &outcome.kind else { continue };
+                let answer = Answer { outcome: kind.clone(), index, ticket: self.ticket(claimed, kind) };
+                // Where nobody waits any more, the ticket goes back with the answer.
+                drop(reply.send(answer));
+            }
+        });
     }
 
     fn ticket(&self, claimed: Option<String>, outcome: &outcome::Kind) -> Option<Ticket> {
@@ -115,18 +151,16 @@ impl Pending {
 
     /// The batch will never be answered: its callers learn it by their reply's end.
     pub(crate) fn abandon(&self) {
-        if self.in_flight.lock().take().is_some() {
-            self.settled.send_modify(|count| *count += 1);
-        }
+        self.flight.abandon();
         self.abandoned.releases.lock().clear();
     }
 
     pub(crate) fn is_for(&self, epoch: u64, number: u64) -> bool {
-        self.in_flight.lock().as_ref().is_some_and(|batch| (batch.epoch, batch.number) == (epoch, number))
+        self.flight.is_for(epoch, number)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.in_flight.lock().is_none()
+    pub(crate) fn flight(&self) -> &Flight<(Option<String>, oneshot::Sender<Answer>)> {
+        &self.flight
     }
 
     pub(crate) fn take_abandoned(&self) -> Vec<Command> {
@@ -140,10 +174,6 @@ impl Pending {
     /// Waits until a granted claim may have been abandoned.
     pub(crate) async fn left_behind(&self) {
         self.abandoned.left.notified().await;
-    }
-
-    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
-        self.settled.subscribe()
     }
 }
 

@@ -1,25 +1,21 @@
-//! The commands of this node, gathered into numbered batches, one in flight, sent to whoever leads.
+//! This node's commands for the roster, gathered into numbered batches, one in flight, sent to whoever leads.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use prost::Message as _;
-use rollcall_proto::schema::node::{ProposeRequest, propose_reply};
 use rollcall_proto::schema::roster::{Batch, Command, Found, NodeUp, command, outcome};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::config::Config;
-use crate::desk::{Desk, NotLeader};
+use crate::courier::{Courier, Pace};
 use crate::pending::{Answer, Asked};
-use crate::raft::ROSTER;
-use crate::raft::network::Peers;
 use crate::replica::Replica;
-use crate::roster::NodeId;
 
-/// Before a batch is offered again: nobody leads, or the leader cannot be reached.
-const RETRY: Duration = Duration::from_millis(20);
+/// Bytes of commands in one batch, but for the last: far below what one message between nodes may have, also where every
+/// claim brings a will.
+const BATCH_BYTES: usize = 4 << 20;
 
 /// Why a command was not carried out, as far as this node knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -60,21 +56,20 @@ impl Proposals {
 pub(crate) struct Proposer {
     config: Arc<Config>,
     replica: Arc<Replica>,
-    desk: Arc<Desk>,
-    peers: Peers,
+    courier: Courier,
     queue: mpsc::Receiver<Asked>,
     epoch: watch::Receiver<u64>,
     /// Of this epoch's last batch.
     number: u64,
-    last_sent: Option<Instant>,
+    pace: Pace,
 }
 
 impl Proposer {
-    pub(crate) fn new(config: Arc<Config>, replica: Arc<Replica>, desk: Arc<Desk>, peers: Peers) -> (Self, Proposals) {
+    pub(crate) fn new(config: Arc<Config>, replica: Arc<Replica>, courier: Courier) -> (Self, Proposals) {
         let (sender, queue) = mpsc::channel(config.queue);
         let epoch = replica.epoch();
         let proposals = Proposals { queue: sender, epoch: replica.epoch(), claim_timeout: config.claim_timeout };
-        (Proposer { config, replica, desk, peers, queue, epoch, number: 0, last_sent: None }, proposals)
+        (Proposer { config, replica, courier, queue, epoch, number: 0, pace: Pace::default() }, proposals)
     }
 
     pub(crate) async fn run(mut self) {
@@ -96,23 +91,15 @@ impl Proposer {
             if asked.is_empty() && !self.replica.pending.has_abandoned() {
                 continue;
             }
-            self.pace().await;
-            while asked.len() < self.config.batch_commands {
-                match self.queue.try_recv() {
-                    Ok(next) => asked.push(next),
-                    Err(_) => break,
-                }
+            self.pace.keep(self.config.batch_interval).await;
+            let mut bytes: usize = asked.iter().map(|asked| asked.command.encoded_len()).sum();
+            while asked.len() < self.config.batch_commands && bytes < BATCH_BYTES {
+                let Ok(next) = self.queue.try_recv() else { break };
+                bytes += next.command.encoded_len();
+                asked.push(next);
             }
             self.carry(asked).await;
         }
-    }
-
-    /// On a quiet node a batch leaves at once; on a busy one the next gathers more.
-    async fn pace(&mut self) {
-        if let Some(last) = self.last_sent {
-            tokio::time::sleep_until(last + self.config.batch_interval).await;
-        }
-        self.last_sent = Some(Instant::now());
     }
 
     async fn carry(&mut self, asked: Vec<Asked>) {
@@ -128,55 +115,7 @@ impl Proposer {
             self.replica.pending.abandon();
             return;
         }
-        self.offer(batch.encode_to_vec().into()).await;
-    }
-
-    /// Until the batch in flight is settled or given up. Offering it again is harmless: its number is known.
-    async fn offer(&mut self, batch: Bytes) {
-        let mut settled = self.replica.pending.watch();
-        while !self.replica.pending.is_empty() {
-            let logged = tokio::select! {
-                logged = self.submit(batch.clone()) => logged,
-                _ = settled.changed() => continue,
-            };
-            match logged {
-                // Logged: it comes to this node with the log. Only if that takes very long, ask again.
-                Ok(_) => {
-                    if timeout(self.config.claim_timeout, settled.changed()).await.is_err() {
-                        tracing::debug!("a logged batch has not been applied here yet");
-                    }
-                }
-                Err(NotLeader(_)) => sleep(RETRY).await,
-            }
-        }
-    }
-
-    async fn submit(&self, batch: Bytes) -> Result<u64, NotLeader> {
-        match self.desk.leader() {
-            Some(leader) if leader == self.replica.me() => {
-                timeout(self.config.rpc_timeout, self.desk.log(batch)).await.unwrap_or(Err(NotLeader(None)))
-            }
-            Some(leader) => self.submit_to(leader, batch).await,
-            None => Err(NotLeader(None)),
-        }
-    }
-
-    async fn submit_to(&self, leader: NodeId, batch: Bytes) -> Result<u64, NotLeader> {
-        let address = self.desk.address_of(leader).ok_or(NotLeader(None))?;
-        let mut client = self.peers.client(&address).map_err(|_| NotLeader(None))?;
-        let asking = client.propose(ProposeRequest { batch, group: ROSTER });
-        match timeout(self.config.rpc_timeout, asking).await {
-            Ok(Ok(reply)) => match reply.into_inner().result {
-                Some(propose_reply::Result::Applied(index)) => Ok(index),
-                Some(propose_reply::Result::NotLeader(hint)) => Err(NotLeader(hint.leader)),
-                None => Err(NotLeader(None)),
-            },
-            Ok(Err(status)) => {
-                tracing::debug!(%status, %address, "the leader did not take a batch");
-                Err(NotLeader(None))
-            }
-            Err(_) => Err(NotLeader(None)),
-        }
+        self.courier.offer(batch.encode_to_vec().into(), self.replica.pending.flight(), |_| {}).await;
     }
 
     /// Brings this node up with a new epoch.
@@ -187,7 +126,8 @@ impl Proposer {
             command::Kind::Found(Found {
                 cluster_id: rand::random::<u64>() | 1,
                 limits: Some(self.config.limits),
-                ..Found::default()
+                shards: self.config.shards,
+                replicas: self.config.replicas,
             }),
             command::Kind::NodeUp(NodeUp {
                 boot,
@@ -208,7 +148,7 @@ impl Proposer {
             .unzip();
         let batch = Batch { node: self.replica.me(), node_epoch: 0, number: boot, commands };
         self.replica.pending.put(0, boot, replies);
-        self.offer(batch.encode_to_vec().into()).await;
+        self.courier.offer(batch.encode_to_vec().into(), self.replica.pending.flight(), |_| {}).await;
         let Some(answer) = answers.pop() else { return };
         match answer.await.map(|answer| answer.outcome) {
             Ok(outcome::Kind::NodeEpoch(granted)) => {

@@ -4,8 +4,12 @@
 pub(crate) mod log;
 pub(crate) mod machine;
 pub(crate) mod network;
+pub(crate) mod peers;
+pub(crate) mod receive;
+pub(crate) mod replicated;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trunk;
 pub(crate) mod wire;
 
 use std::fmt;
@@ -23,7 +27,7 @@ pub(crate) const ROSTER: u32 = 0;
 pub struct Stamped {
     /// Milliseconds since 1970.
     pub time: u64,
-    /// An encoded `rollcall.roster.v1.Batch`.
+    /// An encoded `Batch` of the group's schema.
     pub batch: Bytes,
 }
 
@@ -49,6 +53,7 @@ openraft::declare_raft_types!(
 );
 
 pub(crate) type Raft = openraft::Raft<TypeConfig, machine::Machine>;
+pub(crate) type Metrics = openraft::RaftMetrics<TypeConfig>;
 pub(crate) type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
 pub(crate) type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
 pub(crate) type Entry = openraft::type_config::alias::EntryOf<TypeConfig>;

@@ -1,18 +1,22 @@
 //! This node's copy of the roster and all that follows from it while entries are applied: events, routes, answers.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use parking_lot::{RwLock, RwLockReadGuard};
 use prost::Message as _;
 use rollcall_proto::message::Message;
 use rollcall_proto::schema::roster::{Batch, Outcome, outcome};
 use tokio::sync::watch;
 
+use crate::clock::boottime;
 use crate::feed::EventFeed;
+use crate::message::from_body;
 use crate::pending::Pending;
-use crate::roster::{Effects, Lost, NodeId, Roster};
+use crate::raft::replicated::{Frozen, Replicated};
+use crate::roster::{Effects, Lost, NodeId, PendingWill, Roster};
 use crate::routes::Routes;
 
 /// What the program around the cluster is told. Called while an entry is applied: it must not block.
@@ -25,6 +29,8 @@ pub trait Observer: Send + Sync + 'static {
     fn replaced(&self, roster: &Roster);
     /// A publish of another node, for the sessions of this one.
     fn forwarded(&self, message: Arc<Message>);
+    /// A will, for the live sessions of this node: every node is told at the same entry.
+    fn will(&self, message: Arc<Message>);
 }
 
 pub struct Replica {
@@ -38,6 +44,8 @@ pub struct Replica {
     applied: watch::Sender<u64>,
     /// Index of the last applied entry that changed routes.
     route_index: AtomicU64,
+    /// Number of the last will that this node's sessions were given.
+    last_will: AtomicU64,
     /// This node's epoch; 0 while it is not up.
     epoch: watch::Sender<u64>,
     pub(crate) pending: Pending,
@@ -54,6 +62,7 @@ impl Replica {
             feed,
             applied: watch::Sender::new(0),
             route_index: AtomicU64::new(0),
+            last_will: AtomicU64::new(0),
             epoch: watch::Sender::new(0),
             pending: Pending::default(),
             observer,
@@ -96,19 +105,20 @@ impl Replica {
         &self.observer
     }
 
-    /// Applies one logged batch; the entry counts as applied only after [`Self::advance`].
-    pub(crate) fn apply(&self, index: u64, time: u64, batch: &[u8]) -> io::Result<()> {
-        let batch = Batch::decode(batch).map_err(io::Error::other)?;
-        let effects = self.roster.write().apply(time, &batch);
+    fn apply_batch(&self, index: u64, time: u64, batch: &Batch) -> io::Result<()> {
+        let effects = self.roster.write().apply(time, batch);
         self.change_routes(index, &effects);
         let epoch = *self.epoch.borrow();
         for lost in effects.lost.iter().filter(|lost| (lost.owner.node, lost.owner.node_epoch) == (self.me, epoch)) {
             self.observer.lost(lost);
         }
         self.end_epochs(&effects);
+        for will in &effects.wills {
+            self.deliver_will(will, will.matched_at);
+        }
         self.feed.append(effects.events)?;
         if batch.node == self.me {
-            self.notice_arrival(&batch, &effects.outcomes);
+            self.notice_arrival(batch, &effects.outcomes);
             self.pending.settle(batch.node_epoch, batch.number, index, &effects.outcomes);
         }
         Ok(())
@@ -124,6 +134,22 @@ impl Replica {
         }
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.route_index.store(index, Ordering::Release);
+    }
+
+    /// `now` is the time of the log.
+    fn deliver_will(&self, pending: &PendingWill, now: u64) {
+        self.last_will.store(pending.number, Ordering::Release);
+        // A node that is not up, or reads its log again after a start, holds no session.
+        if *self.epoch.borrow() == 0 {
+            return;
+        }
+        let age = now.saturating_sub(pending.matched_at);
+        let left = pending.will.expires_in.map(|lives| lives.saturating_sub(age));
+        let expires_at = left.map(|left| boottime().as_millis() as u64 + left);
+        match from_body(pending.will.message.clone(), expires_at) {
+            Some(message) => self.observer.will(Arc::new(message)),
+            None => tracing::error!(client_id = &*pending.client_id, "a will in the log cannot be read"),
+        }
     }
 
     fn end_epochs(&self, effects: &Effects) {
@@ -154,13 +180,8 @@ impl Replica {
         }
     }
 
-    /// Only now may anyone rely on the entry having been applied.
-    pub(crate) fn advance(&self, index: u64) {
-        self.applied.send_replace(index);
-    }
-
     /// A snapshot takes the place of everything applied so far.
-    pub(crate) fn replace(&self, roster: Roster, index: u64) {
+    fn replace(&self, roster: Roster, index: u64) {
         *self.roster.write() = roster;
         let roster = self.roster.read();
         let mut routes = self.routes.write();
@@ -177,11 +198,68 @@ impl Replica {
                 Some(node) if roster.is_current(self.me, epoch) => {
                     self.pending.settle(epoch, node.last_number, index, &node.last_outcomes);
                     self.observer.replaced(&roster);
+                    for will in roster.matched_after(self.last_will.load(Ordering::Acquire)) {
+                        self.deliver_will(will, roster.time());
+                    }
                 }
                 Some(_) | None => self.stand_down(),
             }
         }
+        self.last_will.store(roster.will_number(), Ordering::Release);
         drop(roster);
         self.advance(index);
     }
 }
+
+impl Replicated for Replica {
+    fn apply(&self, index: u64, time: u64, batch: &Bytes) -> io::Result<()> {
+        let batch = Batch::decode(batch.clone()).map_err(io::Error::other)?;
+        self.apply_batch(index, time, &batch)
+    }
+
+    fn advance(&self, index: u64) {
+        self.applied.send_replace(index);
+    }
+
+    fn time(&self) -> u64 {
+        self.roster().time()
+    }
+
+    fn weight(&self) -> u64 {
+        /// Of a session with a few subscriptions.
+        const SESSION: u64 = 256;
+        self.roster().session_count() as u64 * SESSION
+    }
+
+    fn freeze(self: Arc<Self>) -> Box<dyn Frozen> {
+        let roster = self.roster().clone();
+        Box::new(FrozenRoster { roster, replica: self })
+    }
+
+    fn restore(&self, mut reader: &mut dyn Read, index: u64) -> io::Result<()> {
+        let roster = Roster::read_from(&mut reader).map_err(io::Error::other)?;
+        io::copy(reader, &mut io::sink())?;
+        self.replace(roster, index);
+        Ok(())
+    }
+}
+
+struct FrozenRoster {
+    roster: Roster,
+    replica: Arc<Replica>,
+}
+
+impl Frozen for FrozenRoster {
+    fn seq(&self) -> u64 {
+        self.roster.seq()
+    }
+
+    /// The log behind the snapshot will be freed, and with it what the events could be made from again.
+    fn write_to(&self, mut out: &mut dyn Write) -> io::Result<()> {
+        self.replica.feed().sync()?;
+        self.roster.write_to(&mut out)
+    }
+}
+
+#[cfg(test)]
+mod tests;

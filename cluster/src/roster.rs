@@ -1,4 +1,4 @@
-//! The roster: the replicated state machine of nodes, sessions, subscriptions and limits.
+//! The roster: the replicated state machine of nodes, sessions, subscriptions, limits, wills and placements.
 //!
 //! `apply` is a pure function of the log: same entries, same state, same events, on every node. It reads no clock (time
 //! comes with the entry), no random number and no hash order.
@@ -6,26 +6,32 @@
 mod event;
 mod list;
 mod node;
-pub mod pages;
+mod placement;
+mod plan;
 mod session;
 mod snapshot;
 mod subscription;
 #[cfg(test)]
 mod tests;
+mod will;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rollcall_proto::schema::roster::{
-    Batch, Command, Conflict, Done, Event, Found, Limits, Node, NodeState, Orphans, Outcome, Reason, Stale,
+    Batch, Command, Conflict, Done, Event, Found, Limits, Node, NodeState, Orphans, Outcome, Placement, Reason, Stale,
     SubscriptionOptions, command, outcome,
 };
 
 pub use list::{SessionFilter, SessionPage};
+pub use placement::{SLOTS, slot_of};
+pub use plan::plan;
 pub use session::{Owner, Session};
-pub use snapshot::SnapshotError;
+pub use subscription::EVENTS_PREFIX;
+pub use will::PendingWill;
 
-use pages::PageMap;
+use crate::pages::PageMap;
+use will::Wills;
 
 /// A node's random identity, kept on its disk.
 pub type NodeId = u64;
@@ -49,6 +55,11 @@ pub struct Roster {
     /// By node and ended epoch: what still has to be released.
     orphans: BTreeMap<(NodeId, u64), Orphans>,
     sessions: PageMap<Session>,
+    /// Of connections that have ended.
+    wills: Wills,
+    /// By shard number, which begins at 1.
+    placements: Vec<Placement>,
+    replicas: u32,
 }
 
 /// A connection that no longer owns its session.
@@ -60,22 +71,37 @@ pub struct Lost {
     pub reason: Reason,
 }
 
-/// How the table of live subscriptions changed.
+/// How the tables of live and of kept subscriptions changed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RouteChange {
-    /// Added, or given other options.
+    /// A live session's was added, or given other options.
     Add {
         filter: Arc<str>,
         client_id: Arc<str>,
         owner: Owner,
         options: SubscriptionOptions,
-        /// False where a subscription of this owner was there and only its options changed.
-        is_new: bool,
+        /// The session has an inbox for what comes at QoS 1 and 2.
+        durable: bool,
+        /// Where a subscription of this owner was there and only its options changed.
+        before: Option<SubscriptionOptions>,
     },
     Remove {
         filter: Arc<str>,
         client_id: Arc<str>,
         owner: Owner,
+        options: SubscriptionOptions,
+        durable: bool,
+    },
+    /// A durable session's was added, or given other options: it is there whether or not anyone owns the session.
+    Keep {
+        filter: Arc<str>,
+        client_id: Arc<str>,
+        incarnation: u64,
+        options: SubscriptionOptions,
+    },
+    Unkeep {
+        filter: Arc<str>,
+        client_id: Arc<str>,
     },
 }
 
@@ -87,6 +113,10 @@ pub struct Effects {
     pub lost: Vec<Lost>,
     /// Node epochs that ended by this batch, through no wish of their node.
     pub fenced: Vec<(NodeId, u64)>,
+    /// Published by this batch, in order: every node gives them to its live sessions.
+    pub wills: Vec<Arc<PendingWill>>,
+    /// Placements have changed.
+    pub placed: bool,
     /// One per command.
     pub outcomes: Vec<Outcome>,
 }
@@ -142,7 +172,7 @@ impl Roster {
     fn apply_arrival(&mut self, batch: &Batch, effects: &mut Effects) {
         for command in &batch.commands {
             let kind = match &command.kind {
-                Some(command::Kind::Found(found)) => self.found(found),
+                Some(command::Kind::Found(found)) => self.found(found, effects),
                 Some(command::Kind::NodeUp(up)) => self.node_up(batch.node, up, effects),
                 Some(_) | None => outcome::Kind::Stale(Stale {}),
             };
@@ -158,7 +188,12 @@ impl Roster {
             Some(Kind::Subscribe(subscribe)) => self.subscribe(proposer, subscribe, effects),
             Some(Kind::Unsubscribe(unsubscribe)) => self.unsubscribe(proposer, unsubscribe, effects),
             Some(Kind::Kick(kick)) => self.kick(proposer, kick, effects),
-            Some(Kind::Expire(expire)) => self.expire(expire),
+            Some(Kind::Expire(expire)) => self.expire(expire, effects),
+            Some(Kind::Overflowed(overflowed)) => self.overflowed(proposer, overflowed, effects),
+            Some(Kind::FireWills(fire)) => self.fire_wills(fire, effects),
+            Some(Kind::MatchWills(committed)) => self.match_wills(committed, effects),
+            Some(Kind::DropWills(everywhere)) => self.drop_wills(everywhere),
+            Some(Kind::Place(place)) => self.place(place, effects),
             Some(Kind::SetLimits(limits)) => {
                 self.limits = *limits;
                 done()
@@ -167,19 +202,17 @@ impl Roster {
             Some(Kind::NodeStopped(_)) => self.node_stopped(proposer),
             Some(Kind::NodeDown(down)) => self.node_down(down, effects),
             Some(Kind::Reap(reap)) => self.reap(proposer, reap, effects),
-            Some(Kind::Found(found)) => self.found(found),
+            Some(Kind::Found(found)) => self.found(found, effects),
             Some(Kind::NodeUp(_)) => conflict("a node that is up cannot come up"),
-            Some(
-                Kind::Place(_) | Kind::FireWills(_) | Kind::MatchWills(_) | Kind::DropWills(_) | Kind::Overflowed(_),
-            )
-            | None => conflict("a command that this version does not know"),
+            None => conflict("a command that this version does not know"),
         }
     }
 
-    fn found(&mut self, found: &Found) -> outcome::Kind {
+    fn found(&mut self, found: &Found, effects: &mut Effects) -> outcome::Kind {
         if self.cluster_id == 0 {
             self.cluster_id = found.cluster_id;
             self.limits = found.limits.unwrap_or_default();
+            self.found_shards(found, effects);
         }
         done()
     }
@@ -241,20 +274,14 @@ impl Roster {
         self.sessions.iter().filter_map(|(_, session)| session.owner)
     }
 
-    /// All live subscriptions, to build a route table from.
+    /// All live and all kept subscriptions, to build a route table from.
     pub fn routes(&self) -> impl Iterator<Item = RouteChange> + '_ {
-        self.sessions.iter().filter_map(|(id, session)| Some((id, session, session.owner?))).flat_map(
-            |(id, session, owner)| {
-                let client_id: Arc<str> = id.into();
-                session.subscriptions.iter().map(move |(filter, options)| RouteChange::Add {
-                    filter: filter.clone(),
-                    client_id: client_id.clone(),
-                    owner,
-                    options: *options,
-                    is_new: true,
-                })
-            },
-        )
+        self.sessions.iter().flat_map(|(id, session)| {
+            let client_id: Arc<str> = id.into();
+            let live = session.owner.map(|owner| session.live_routes(client_id.clone(), owner));
+            let kept = session.durable.then(|| session.kept_routes(client_id));
+            live.into_iter().flatten().chain(kept.into_iter().flatten())
+        })
     }
 }
 

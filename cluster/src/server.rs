@@ -5,24 +5,30 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _};
-use openraft::async_runtime::WatchReceiver as _;
-use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderRequest, VoteRequest};
+use openraft::raft::{TransferLeaderRequest, VoteRequest};
 use prost::Message as _;
-use rollcall_proto::schema::node::{self as wire, append_reply, node_server::Node, propose_reply};
+use rollcall_proto::schema::node::{self as wire, confirm_reply, node_server::Node, propose_reply};
 use rollcall_storage::Snapshots;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::config::Config;
-use crate::desk::{Desk, NotLeader};
+use crate::desk::Desk;
 use crate::feed::EventFeed;
 use crate::forward::Received;
+use crate::groups::{Group, Groups};
+use crate::join::Admission;
+use crate::placement::placement_of;
 use crate::raft::machine::SnapshotFile;
-use crate::raft::network::Peers;
-use crate::raft::wire::{from_log_id, from_vote, to_entry, to_log_id, to_snapshot_meta, to_vote};
-use crate::raft::{LogId, Raft, Snapshot, TypeConfig};
+use crate::raft::peers::Peers;
+use crate::raft::receive::Receiver;
+use crate::raft::wire::{from_log_id, from_vote, to_log_id, to_snapshot_meta, to_vote};
+use crate::raft::{LogId, ROSTER, Snapshot, TypeConfig};
 use crate::replica::Replica;
+use crate::scribe::NotLeader;
+use crate::shard::ShardReplica;
+use crate::shard::serve::{serve_inbox, serve_retained};
 
 /// Of the messages between nodes; nodes of different ones do not talk.
 pub(crate) const PROTOCOL: u32 = 1;
@@ -36,10 +42,10 @@ type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send + 'static>
 pub(crate) struct Server {
     pub config: Arc<Config>,
     pub peers_hash: u64,
-    pub raft: Raft,
+    pub groups: Arc<Groups>,
     pub replica: Arc<Replica>,
     pub desk: Arc<Desk>,
-    pub snapshots: Snapshots,
+    pub admission: Admission,
     pub received: Arc<Received>,
     pub peers: Peers,
 }
@@ -60,7 +66,8 @@ impl Node for Server {
                 asked.name, asked.protocol
             )));
         }
-        let formed = self.raft.is_initialized().await.map_err(internal)?;
+        let roster = self.group(ROSTER)?;
+        let formed = roster.raft.is_initialized().await.map_err(internal)?;
         Ok(Response::new(wire::HelloReply {
             cluster: self.config.cluster_name.clone(),
             node: self.replica.me(),
@@ -69,7 +76,12 @@ impl Node for Server {
             formed,
             peers_hash: self.peers_hash,
             rpc_address: self.config.rpc_advertise.clone(),
+            member: roster.member(asked.node).is_some(),
         }))
+    }
+
+    async fn join(&self, request: Request<wire::JoinRequest>) -> Result<Response<wire::JoinReply>, Status> {
+        self.admission.join(request.into_inner()).await.map(Response::new)
     }
 
     type AppendStream = Replies<wire::AppendReply>;
@@ -78,20 +90,19 @@ impl Node for Server {
         &self,
         request: Request<Streaming<wire::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let requests = request.into_inner().filter_map(|request| async move {
-            let request = request.ok()?;
-            to_append(request).inspect_err(|error| tracing::error!(%error, "an append that cannot be read")).ok()
-        });
-        let replies = self.raft.stream_append(Box::pin(requests));
-        Ok(Response::new(Box::pin(replies.map(|result| Ok(to_reply(result))))))
+        let (answers, replies) = mpsc::channel(AHEAD);
+        tokio::spawn(Receiver::new(self.groups.clone(), answers).run(request.into_inner()));
+        Ok(Response::new(Box::pin(ReceiverStream::new(replies))))
     }
 
     async fn vote(&self, request: Request<wire::VoteRequest>) -> Result<Response<wire::VoteReply>, Status> {
         let asked = request.into_inner();
+        let group = self.group(asked.group)?;
+        self.refuse_empty_vote(&group).await?;
         let mut rpc: VoteRequest<TypeConfig> =
             VoteRequest::new(to_vote(asked.vote).map_err(invalid)?, asked.last.as_ref().map(to_log_id));
         rpc.leadership_transfer = asked.leadership_transfer;
-        let voted = if asked.pre_vote { self.raft.pre_vote(rpc).await } else { self.raft.vote(rpc).await };
+        let voted = if asked.pre_vote { group.raft.pre_vote(rpc).await } else { group.raft.vote(rpc).await };
         let voted = voted.map_err(internal)?;
         Ok(Response::new(wire::VoteReply {
             vote: Some(from_vote(&voted.vote)),
@@ -107,7 +118,8 @@ impl Node for Server {
         let asked = request.into_inner();
         let from = to_vote(asked.from).map_err(invalid)?;
         let rpc = TransferLeaderRequest::new(from, asked.to, asked.last.as_ref().map(to_log_id));
-        let accepted = self.raft.handle_transfer_leader(rpc).await.map_err(internal)?.is_ok();
+        let raft = &self.group(asked.group)?.raft;
+        let accepted = raft.handle_transfer_leader(rpc).await.map_err(internal)?.is_ok();
         Ok(Response::new(wire::TransferLeaderReply { accepted }))
     }
 
@@ -121,23 +133,27 @@ impl Node for Server {
         let described = head.meta.ok_or_else(|| Status::invalid_argument("a snapshot without a description"))?;
         let vote = to_vote(head.vote).map_err(invalid)?;
         let meta = to_snapshot_meta(&described).map_err(invalid)?;
-        self.refuse_forged(meta.last_log_id.as_ref())?;
-        // First: a snapshot on this disk means that every event before it is here too.
-        self.fetch_events(&head.events_from, described.seq).await?;
+        let group = self.group(head.group)?;
+        refuse_forged(&group, meta.last_log_id.as_ref())?;
+        if group.number == ROSTER {
+            // First: a snapshot on this disk means that every event before it is here too.
+            self.fetch_events(&head.events_from, described.seq).await?;
+        }
         let index = meta.last_log_id.map_or(0, |id| id.index);
         let (seq, length) = (described.seq, head.length);
-        let file = self.receive(first, chunks, index, length, described.encode_to_vec()).await?;
-        let installed = self.raft.install_full_snapshot(vote, Snapshot { meta, snapshot: file }).await;
-        tracing::info!(index, seq, "took over a snapshot of another node, and the events before it");
+        let file = receive(&group.snapshots, first, chunks, index, length, described.encode_to_vec()).await?;
+        let installed = group.raft.install_full_snapshot(vote, Snapshot { meta, snapshot: file }).await;
+        tracing::info!(group = group.number, index, seq, "took over a snapshot of another node");
         Ok(Response::new(wire::SnapshotReply { vote: Some(from_vote(&installed.map_err(internal)?.vote)) }))
     }
 
     async fn propose(&self, request: Request<wire::ProposeRequest>) -> Result<Response<wire::ProposeReply>, Status> {
-        let result = match self.desk.log(request.into_inner().batch).await {
-            Ok(index) => propose_reply::Result::Applied(index),
-            Err(NotLeader(leader)) => propose_reply::Result::NotLeader(wire::NotLeader { leader }),
+        let asked = request.into_inner();
+        let (result, outcomes) = match self.desk.log(asked.group, asked.batch).await {
+            Ok(logged) => (propose_reply::Result::Applied(logged.index), logged.outcomes),
+            Err(NotLeader(leader)) => (propose_reply::Result::NotLeader(wire::NotLeader { leader }), Vec::new()),
         };
-        Ok(Response::new(wire::ProposeReply { result: Some(result), outcomes: Vec::new() }))
+        Ok(Response::new(wire::ProposeReply { result: Some(result), outcomes }))
     }
 
     type FollowStream = Replies<wire::LeaderSays>;
@@ -154,18 +170,30 @@ impl Node for Server {
         Ok(Response::new(Box::pin(ReceiverStream::new(replies))))
     }
 
-    async fn confirm(&self, _: Request<wire::ConfirmRequest>) -> Result<Response<wire::ConfirmReply>, Status> {
-        Err(Status::unimplemented("this node has no shards"))
+    async fn confirm(&self, request: Request<wire::ConfirmRequest>) -> Result<Response<wire::ConfirmReply>, Status> {
+        let (result, members) = match self.desk.confirm(request.into_inner().group).await {
+            Ok((index, members)) => (confirm_reply::Result::Index(index), members),
+            Err(NotLeader(leader)) => (confirm_reply::Result::NotLeader(wire::NotLeader { leader }), Vec::new()),
+        };
+        Ok(Response::new(wire::ConfirmReply { result: Some(result), members }))
     }
 
     type InboxStream = Replies<wire::InboxChunk>;
 
-    async fn inbox(&self, _: Request<Streaming<wire::ReadInbox>>) -> Result<Response<Self::InboxStream>, Status> {
-        Err(Status::unimplemented("this node has no shards"))
+    async fn inbox(&self, request: Request<Streaming<wire::ReadInbox>>) -> Result<Response<Self::InboxStream>, Status> {
+        let mut asks = request.into_inner();
+        let first = asks.message().await?.ok_or_else(|| Status::invalid_argument("a reader that asks for nothing"))?;
+        let open = first.open.ok_or_else(|| Status::invalid_argument("a reader that does not say of which inbox"))?;
+        let replica = self.shard(open.shard)?;
+        let (chunks, replies) = mpsc::channel(AHEAD);
+        tokio::spawn(serve_inbox(replica, open, asks, first.credit, chunks));
+        Ok(Response::new(Box::pin(ReceiverStream::new(replies))))
     }
 
-    async fn retained(&self, _: Request<wire::ReadRetained>) -> Result<Response<wire::RetainedChunk>, Status> {
-        Err(Status::unimplemented("this node has no shards"))
+    async fn retained(&self, request: Request<wire::ReadRetained>) -> Result<Response<wire::RetainedChunk>, Status> {
+        let asked = request.into_inner();
+        let replica = self.shard(asked.shard)?;
+        serve_retained(replica, asked).await.map(Response::new)
     }
 
     type EventsStream = Replies<wire::EventsChunk>;
@@ -211,39 +239,22 @@ impl Node for Server {
 }
 
 impl Server {
-    /// Into a file of our own, finished only when every byte has come.
-    async fn receive(
-        &self,
-        first: wire::SnapshotChunk,
-        mut chunks: Streaming<wire::SnapshotChunk>,
-        index: u64,
-        expected: u64,
-        described: Vec<u8>,
-    ) -> Result<SnapshotFile, Status> {
-        let mut writer = self.snapshots.begin().map_err(internal)?;
-        let mut length = 0;
-        let mut next = Some(first);
-        while let Some(chunk) = next {
-            length += chunk.data.len() as u64;
-            io::Write::write_all(&mut writer, &chunk.data).map_err(internal)?;
-            next = chunks.message().await?;
-        }
-        if length != expected {
-            return Err(Status::data_loss(format!("{length} of {expected} bytes of a snapshot came")));
-        }
-        let finished = tokio::task::spawn_blocking(move || writer.finish(index, &described)).await;
-        Ok(SnapshotFile::new(finished.map_err(internal)?.map_err(internal)?))
+    fn group(&self, number: u32) -> Result<Arc<Group>, Status> {
+        self.groups.get(number).ok_or_else(|| Status::unavailable(format!("group {number} does not run on this node")))
     }
 
-    /// openraft takes such a snapshot for a broken invariant and panics.
-    fn refuse_forged(&self, last: Option<&LogId>) -> Result<(), Status> {
-        let metrics = self.raft.metrics().borrow_watched().clone();
-        match (metrics.last_applied, last) {
-            (Some(applied), Some(last)) if last.index <= applied.index && *last > applied => {
-                Err(Status::invalid_argument("a snapshot that contradicts what is committed here"))
-            }
-            _ => Ok(()),
+    fn shard(&self, number: u32) -> Result<Arc<ShardReplica>, Status> {
+        self.groups.shard(number).ok_or_else(|| Status::unavailable(format!("shard {number} is not on this node")))
+    }
+
+    /// A replica that is new to a formed shard has forgotten what it may have acknowledged when it was one before: until
+    /// its leader has reached it, it elects nobody.
+    async fn refuse_empty_vote(&self, group: &Group) -> Result<(), Status> {
+        let formed = placement_of(&self.replica.roster(), group.number).is_some_and(|placement| placement.formed);
+        if formed && !group.is_formed_here().await {
+            return Err(Status::failed_precondition("this replica is new and has nothing to vote by"));
         }
+        Ok(())
     }
 
     /// The snapshot replaces entries whose events were never made here: they come from who sent it. They are durable
@@ -267,6 +278,40 @@ impl Server {
     async fn on_feed(&self, change: impl FnOnce(&EventFeed) -> io::Result<()> + Send + 'static) -> Result<(), Status> {
         let replica = self.replica.clone();
         tokio::task::spawn_blocking(move || change(replica.feed())).await.map_err(internal)?.map_err(internal)
+    }
+}
+
+/// Into a file of our own, finished only when every byte has come.
+async fn receive(
+    snapshots: &Snapshots,
+    first: wire::SnapshotChunk,
+    mut chunks: Streaming<wire::SnapshotChunk>,
+    index: u64,
+    expected: u64,
+    described: Vec<u8>,
+) -> Result<SnapshotFile, Status> {
+    let mut writer = snapshots.begin().map_err(internal)?;
+    let mut length = 0;
+    let mut next = Some(first);
+    while let Some(chunk) = next {
+        length += chunk.data.len() as u64;
+        io::Write::write_all(&mut writer, &chunk.data).map_err(internal)?;
+        next = chunks.message().await?;
+    }
+    if length != expected {
+        return Err(Status::data_loss(format!("{length} of {expected} bytes of a snapshot came")));
+    }
+    let finished = tokio::task::spawn_blocking(move || writer.finish(index, &described)).await;
+    Ok(SnapshotFile::new(finished.map_err(internal)?.map_err(internal)?))
+}
+
+/// openraft takes such a snapshot for a broken invariant and panics.
+fn refuse_forged(group: &Group, last: Option<&LogId>) -> Result<(), Status> {
+    match (group.metrics().last_applied, last) {
+        (Some(applied), Some(last)) if last.index <= applied.index && *last > applied => {
+            Err(Status::invalid_argument("a snapshot that contradicts what is committed here"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -303,27 +348,6 @@ async fn serve_follower(
             return;
         }
     }
-}
-
-fn to_append(request: wire::AppendRequest) -> Result<AppendEntriesRequest<TypeConfig>, crate::raft::wire::WireError> {
-    Ok(AppendEntriesRequest {
-        vote: to_vote(request.vote)?,
-        prev_log_id: request.prev.as_ref().map(to_log_id),
-        entries: request.entries.into_iter().map(to_entry).collect::<Result<_, _>>()?,
-        leader_commit: request.committed.as_ref().map(to_log_id),
-    })
-}
-
-fn to_reply(result: Result<StreamAppendResult<TypeConfig>, openraft::errors::Fatal<TypeConfig>>) -> wire::AppendReply {
-    use append_reply::Result as Reply;
-    let matched = |id: Option<&LogId>| wire::Matched { log_id: id.map(from_log_id) };
-    let result = match result {
-        Ok(Ok(id)) => Reply::Success(matched(id.as_ref())),
-        Ok(Err(StreamAppendError::Conflict(id))) => Reply::Conflict(matched(Some(&id))),
-        Ok(Err(StreamAppendError::HigherVote(vote))) => Reply::HigherVote(from_vote(&vote)),
-        Err(fatal) => Reply::Failed(fatal.to_string()),
-    };
-    wire::AppendReply { result: Some(result) }
 }
 
 fn internal(error: impl std::fmt::Display) -> Status {

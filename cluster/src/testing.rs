@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rollcall_proto::message::Message;
 use rollcall_proto::schema::roster::Limits;
+use rollcall_proto::schema::shard::InboxLimits;
 
 use crate::config::Config;
 use crate::replica::Observer;
@@ -27,6 +28,9 @@ pub(crate) fn config(route_lease: Duration) -> Config {
         http_address: "127.0.0.1:8080".into(),
         version: "0".into(),
         limits: Limits::default(),
+        shards: 2,
+        replicas: 3,
+        voters: 5,
         heartbeat: Duration::from_millis(100),
         election: Duration::from_millis(500),
         route_lease,
@@ -35,6 +39,8 @@ pub(crate) fn config(route_lease: Duration) -> Config {
         batch_interval: Duration::from_millis(1),
         batch_commands: 100,
         queue: 100,
+        shard_queue: 100,
+        shard_queue_bytes: 1 << 20,
         claim_timeout: Duration::from_secs(5),
         rpc_timeout: Duration::from_secs(1),
         link_window: WINDOW,
@@ -43,6 +49,8 @@ pub(crate) fn config(route_lease: Duration) -> Config {
         reap_batch: 100,
         event_retention: 100,
         event_memory: 100,
+        inbox_limits: InboxLimits::default(),
+        inbox_memory: 1 << 20,
     }
 }
 
@@ -54,4 +62,5 @@ impl Observer for Nobody {
     fn fenced(&self) {}
     fn replaced(&self, _: &Roster) {}
     fn forwarded(&self, _: Arc<Message>) {}
+    fn will(&self, _: Arc<Message>) {}
 }

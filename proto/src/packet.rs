@@ -261,6 +261,17 @@ pub enum RetainHandling {
     DoNotSend = 2,
 }
 
+impl RetainHandling {
+    /// Whether retained messages are sent to a subscription, which may have `existed` before [MQTT 5.0 §3.8.3.1].
+    pub fn wants(self, existed: bool) -> bool {
+        match self {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => !existed,
+            RetainHandling::DoNotSend => false,
+        }
+    }
+}
+
 /// SUBACK and UNSUBACK have one shape; the latter has no reasons before 5.0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubAck {

@@ -54,6 +54,8 @@ pub struct Session {
     keep_alive: u16,
     /// What the CONNACK will say if the claim is granted.
     greeting: Box<ConnAckProperties>,
+    /// The session outlives its connections, and what it sends and receives above QoS 0 is recorded.
+    has_inbox: bool,
     clock: Clock,
     inbound: Inbound,
     requests: Requests,
@@ -81,6 +83,7 @@ impl Session {
             asked_expiry: 0,
             keep_alive: 0,
             greeting: Box::default(),
+            has_inbox: false,
             clock: Clock::new(now, Some(config.connect_timeout)),
             inbound: Inbound::default(),
             requests: Requests::default(),

@@ -42,6 +42,11 @@ pub struct Filter<'a> {
 }
 
 impl<'a> Filter<'a> {
+    /// Whether it may match more than one topic.
+    pub fn has_wildcard(&self) -> bool {
+        self.filter.contains(['+', '#'])
+    }
+
     /// # Errors
     /// [`TopicError`] if `filter` is not valid; in a SUBACK 0x8F, 0x80 before 5.0.
     pub fn parse(filter: &'a str) -> Result<Self, TopicError> {

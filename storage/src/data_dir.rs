@@ -123,6 +123,11 @@ impl DataDir {
     pub fn events(&self) -> PathBuf {
         self.path.join("events")
     }
+
+    /// Where the [`Bodies`](crate::Bodies) belong.
+    pub fn bodies(&self) -> PathBuf {
+        self.path.join("bodies")
+    }
 }
 
 fn check_name(what: &'static str, name: &str) -> Result<(), DataDirError> {

@@ -114,13 +114,12 @@ pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Creates the directory and its parents, and makes its name durable.
+/// Creates the directory and its parents, and makes their names durable.
 pub(crate) fn create_dir(dir: &Path) -> io::Result<()> {
-    if dir.is_dir() {
-        return Ok(());
-    }
+    let missing: Vec<&Path> =
+        dir.ancestors().take_while(|part| !part.as_os_str().is_empty() && !part.is_dir()).collect();
     std::fs::create_dir_all(dir)?;
-    sync_parent(dir)
+    missing.into_iter().try_for_each(sync_parent)
 }
 
 /// Removes the file and makes its absence durable, so that of two files removed in turn the second never goes first.

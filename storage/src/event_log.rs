@@ -18,8 +18,10 @@ use parking_lot::{Mutex, RwLock};
 
 pub use error::EventLogError;
 
-use crate::disk::{create_dir, numbered_files, remove_file};
+use crate::disk::{DiskFile, create_dir, numbered_files, remove_file};
 use crate::failure::{Failure, misuse};
+#[cfg(test)]
+use crate::fault::Faults;
 use record::{RECORD_HEADER, encode};
 use segment::{SUFFIX, Segment, View};
 
@@ -33,11 +35,29 @@ const MAX_EVENT: usize = 16 << 20;
 pub struct EventLogOptions {
     /// A segment file is closed once it has this many bytes: 4 KiB to 1 GiB, 4 MiB by default.
     pub segment_size: u64,
+    #[cfg(test)]
+    pub(crate) faults: Faults,
 }
 
 impl Default for EventLogOptions {
     fn default() -> Self {
-        EventLogOptions { segment_size: 4 << 20 }
+        EventLogOptions {
+            segment_size: 4 << 20,
+            #[cfg(test)]
+            faults: Faults::default(),
+        }
+    }
+}
+
+impl EventLogOptions {
+    #[cfg(test)]
+    fn faulty(&self, file: DiskFile) -> DiskFile {
+        file.with_faults(&self.faults)
+    }
+
+    #[cfg(not(test))]
+    fn faulty(&self, file: DiskFile) -> DiskFile {
+        file
     }
 }
 
@@ -78,7 +98,7 @@ impl EventLog {
         let mut segments: VecDeque<Segment> = VecDeque::new();
         let last = files.len().saturating_sub(1);
         for (at, (ordinal, path)) in files.into_iter().enumerate() {
-            let segment = Segment::open(&path, ordinal, at == last)?;
+            let segment = Segment::open(&path, ordinal, at == last, &options)?;
             if let Some(previous) = segments.back()
                 && (ordinal != previous.ordinal() + 1 || segment.first() != previous.next())
             {
@@ -87,7 +107,7 @@ impl EventLog {
             segments.push_back(segment);
         }
         if segments.is_empty() {
-            segments.push_back(Segment::create(dir, 1, 1, true).map_err(failed)?);
+            segments.push_back(Segment::create(dir, 1, 1, true, &options).map_err(failed)?);
         }
         let next = segments.back().map_or(1, Segment::next);
         let appender = Appender { next, synced: next - 1, resets: 0, buf: Vec::new(), failed: None };
@@ -150,7 +170,7 @@ impl EventLog {
     fn rotate(&self, appender: &mut Appender, active: &View) -> io::Result<()> {
         active.file.sync_data()?;
         appender.synced = appender.next - 1;
-        let segment = Segment::create(&self.dir, active.ordinal + 1, appender.next, false)?;
+        let segment = Segment::create(&self.dir, active.ordinal + 1, appender.next, false, &self.options)?;
         self.segments.write().push_back(segment);
         Ok(())
     }
@@ -223,7 +243,7 @@ impl EventLog {
 
     fn replace_all(&self, next: u64) -> io::Result<()> {
         let ordinal = self.active_view()?.ordinal + 1;
-        let fresh = Segment::create(&self.dir, ordinal, next, true)?;
+        let fresh = Segment::create(&self.dir, ordinal, next, true, &self.options)?;
         let old = std::mem::replace(&mut *self.segments.write(), VecDeque::from([fresh]));
         old.iter().try_for_each(|segment| remove_file(segment.path()))
     }

@@ -17,6 +17,11 @@ impl Failure {
         Failure { kind: error.kind(), text }
     }
 
+    /// Why, as told to those who watch the log.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     pub(crate) fn to_error(&self) -> io::Error {
         io::Error::new(self.kind, self.text.clone())
     }

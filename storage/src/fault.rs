@@ -16,6 +16,7 @@ struct Plan {
     sync_fails_after: Option<u32>,
     write_tears_at: Option<usize>,
     full: bool,
+    refuses_writes: bool,
 }
 
 const EIO: i32 = 5;
@@ -37,6 +38,11 @@ impl Faults {
         self.0.lock().full = true;
     }
 
+    /// From now on no write finds space.
+    pub(crate) fn refuse_writes(&self) {
+        self.0.lock().refuses_writes = true;
+    }
+
     pub(crate) fn before_sync(&self) -> io::Result<()> {
         let mut plan = self.0.lock();
         match plan.sync_fails_after {
@@ -53,7 +59,11 @@ impl Faults {
     }
 
     pub(crate) fn before_write(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-        match self.0.lock().write_tears_at.take() {
+        let mut plan = self.0.lock();
+        if plan.refuses_writes {
+            return Err(io::Error::from_raw_os_error(ENOSPC));
+        }
+        match plan.write_tears_at.take() {
             Some(at) => {
                 file.write_all_at(&bytes[..at.min(bytes.len())], offset)?;
                 Err(io::Error::from_raw_os_error(EIO))

@@ -2,7 +2,8 @@
 //!
 //! Callers queue operations; one thread writes whatever waits with one `fdatasync` and then answers all of it. What is
 //! queued can be read at once. After any failed write or sync nothing more is written: what the disk holds is then
-//! unknown, and only a restart finds out.
+//! unknown, and only a restart finds out. A record that reads back damaged, or not at all, fails the log as well: a
+//! replica that cannot show what it has acknowledged must not vote or lead on the strength of it.
 
 mod error;
 mod group;
@@ -171,10 +172,23 @@ impl RaftLog {
         Ok(())
     }
 
+    /// Drops everything of the group: it is then as if it had never been written to. `done` is called on the log's
+    /// thread when that is durable, or with an error if the log has failed.
+    pub fn forget(&self, group: u32, done: impl FnOnce(io::Result<()>) + Send + 'static) {
+        let mut state = self.inner.shared.lock_with_room(self.inner.options.queue_bytes);
+        if let Err(error) = state.check() {
+            drop(state);
+            return done(Err(error));
+        }
+        state.groups.remove(&group);
+        state.committed.remove(&group);
+        self.inner.shared.enqueue(&mut state, Op::Forget { group, done: Box::new(done) });
+    }
+
     /// The entries within `range` that are there, in order: as many as fit in `max_bytes`, but at least one.
     ///
     /// # Errors
-    /// If the disk fails, a record on it is damaged, or the log has failed.
+    /// If the disk fails or a record on it is damaged, which fails the whole log, or if the log has failed before.
     pub fn read(&self, group: u32, range: Range<u64>, max_bytes: u64) -> io::Result<Vec<(u64, Bytes)>> {
         let state = self.inner.shared.lock();
         state.check()?;
@@ -190,13 +204,41 @@ impl RaftLog {
         drop(state);
         let read = |(index, source, file): (u64, Source, Option<Arc<Segment>>)| match (source, file) {
             (Source::Memory(payload), _) => Ok((index, payload)),
-            (Source::Disk { offset, len, .. }, Some(file)) => Ok((index, file.read(offset, len)?)),
+            (Source::Disk { offset, len, .. }, Some(file)) => match file.read(offset, len) {
+                Ok(payload) => Ok((index, payload)),
+                Err(error) => Err(self.fail_reading(index, &error)),
+            },
             (Source::Disk { segment, .. }, None) => Err(io::Error::new(
                 io::ErrorKind::NotFound,
                 format!("entry {index} was in segment {segment}, which is gone"),
             )),
         };
         found.into_iter().map(read).collect()
+    }
+
+    fn fail_reading(&self, index: u64, error: &io::Error) -> io::Error {
+        tracing::error!(index, %error, "the write-ahead log cannot be read back");
+        let failure = Failure::new("write-ahead log", "reading an entry back", error);
+        self.inner.shared.fail(failure.clone());
+        failure.to_error()
+    }
+
+    /// Why the log has failed, if it has: it takes nothing more then, and the node should end.
+    pub fn failed(&self) -> Option<String> {
+        self.inner.shared.lock().failed.as_ref().map(|failure| failure.text().to_owned())
+    }
+
+    /// Calls `told` once with the reason when the log fails, or now if it has failed already: on the thread that met
+    /// the failure, before those whose operations fail with it are answered. Never called if the log does not fail.
+    pub fn on_failure(&self, told: impl FnOnce(String) + Send + 'static) {
+        let mut state = self.inner.shared.lock();
+        match state.failed.as_ref().map(|failure| failure.text().to_owned()) {
+            Some(reason) => {
+                drop(state);
+                told(reason);
+            }
+            None => state.watchers.push(Box::new(told)),
+        }
     }
 
     /// What the group's log holds; empty for a group that was never written.
@@ -234,7 +276,8 @@ impl Drop for Inner {
 fn run(writer: Writer) {
     let shared = writer.shared.clone();
     if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| writer.run())).is_err() {
-        shared.fail(Failure::new("write-ahead log", "answering", &io::Error::other("a callback panicked")), Vec::new());
+        shared.fail(Failure::new("write-ahead log", "answering", &io::Error::other("a callback panicked")));
+        shared.answer_failed(Vec::new());
     }
 }
 

@@ -113,6 +113,20 @@ impl Snapshots {
         Ok(writer)
     }
 
+    /// Removes all of the group's.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn remove(&self) -> Result<(), SnapshotError> {
+        let failed = |source| SnapshotError::Io { path: self.inner.dir.clone(), source };
+        let mut newest = self.inner.newest.lock();
+        if let Some(snapshot) = newest.take() {
+            std::fs::remove_file(&snapshot.path).map_err(failed)?;
+            sync_dir(&self.inner.dir).map_err(failed)?;
+        }
+        Ok(())
+    }
+
     /// The newest complete snapshot.
     pub fn latest(&self) -> Option<Snapshot> {
         self.inner.newest.lock().clone()
@@ -322,6 +336,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_removed_does_not_come_back() {
+        let tmp = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::open(tmp.path(), 3).unwrap();
+        write(&snapshots, 9, b"gone");
+        snapshots.remove().unwrap();
+        assert_eq!((snapshots.latest(), files(tmp.path())), (None, 0));
+        write(&snapshots, 1, b"anew");
+        assert_eq!(Snapshots::open(tmp.path(), 3).unwrap().latest().unwrap().index, 1);
+    }
+
+    #[test]
     fn groups_in_one_directory_leave_each_other_alone() {
         let tmp = tempfile::tempdir().unwrap();
         let one = Snapshots::open(tmp.path(), 1).unwrap();
@@ -345,6 +370,26 @@ mod tests {
         drop(dropped);
         assert_eq!(Snapshots::open(tmp.path(), 0).unwrap().latest(), Some(kept));
         assert_eq!(files(tmp.path()), 1);
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_and_the_snapshot_before_stays_the_newest() {
+        let tmp = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::open(tmp.path(), 0).unwrap();
+        let kept = write(&snapshots, 5, b"five");
+        // The state fits into the writer's buffer, or does not: the error comes at the end, or on the way.
+        for size in [100, 1 << 20] {
+            // The kernel's own full disk, where the next unfinished snapshot will be.
+            std::os::unix::fs::symlink("/dev/full", tmp.path().join(if size == 100 { "0-1.tmp" } else { "0-2.tmp" }))
+                .unwrap();
+            let mut writer = snapshots.begin().unwrap();
+            let error = writer.write_all(&vec![7; size]).and_then(|()| writer.finish(6, b"").map(|_| ())).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
+            assert_eq!(snapshots.latest().as_ref(), Some(&kept));
+            assert_eq!(data(&kept).unwrap(), b"five");
+            assert_eq!(files(tmp.path()), 1, "something of the unfinished one stayed");
+        }
+        assert_eq!(write(&snapshots, 7, b"seven").index, 7);
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn build() -> PathBuf {
 }
 
 /// `target/debug` or `target/release`: the first folder above the running program that is not `deps` or `examples`.
-fn profile_dir() -> PathBuf {
+pub fn profile_dir() -> PathBuf {
     let program = std::env::current_exe().expect("a running program has a path");
     let folder = program.parent().expect("a program lies in a folder");
     if folder.ends_with("deps") {

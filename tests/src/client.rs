@@ -189,12 +189,20 @@ impl RawClient {
 
     /// The next message, acknowledged as its QoS asks. Panics when none comes within `limit`.
     pub async fn message(&mut self, limit: Duration) -> Publish {
-        let message = self
-            .wait_for("PUBLISH", limit, |packet| match packet {
-                Packet::Publish(message) => Some(message.clone()),
-                _ => None,
-            })
-            .await;
+        let message = self.wait_for("PUBLISH", limit, publish).await;
+        self.take(message).await
+    }
+
+    /// As [`Self::message`], `None` when none comes within `limit`; anything else that comes is an error.
+    pub async fn message_within(&mut self, limit: Duration) -> Option<Publish> {
+        match self.receive(limit).await {
+            Received::Packet(Packet::Publish(message)) => Some(self.take(message).await),
+            Received::Silence => None,
+            other => panic!("{}: {other:?} came instead of a PUBLISH", self.name),
+        }
+    }
+
+    async fn take(&mut self, message: Publish) -> Publish {
         match (message.qos, message.packet_id) {
             (QoS::AtLeastOnce, Some(id)) => self.send(&Packet::PubAck(ack(id))).await.expect("PUBACK is sent"),
             (QoS::ExactlyOnce, Some(id)) => {
@@ -268,6 +276,13 @@ impl RawClient {
     fn next_packet_id(&mut self) -> PacketId {
         self.last_packet_id = self.last_packet_id.checked_add(1).unwrap_or(1);
         PacketId::new(self.last_packet_id).expect("counted from one")
+    }
+}
+
+fn publish(packet: &Packet) -> Option<Publish> {
+    match packet {
+        Packet::Publish(message) => Some(message.clone()),
+        _ => None,
     }
 }
 

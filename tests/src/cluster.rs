@@ -31,12 +31,40 @@ impl TestCluster {
 
     /// As [`TestCluster::start`], each node with these `key=value` settings besides.
     pub async fn start_with(count: u16, settings: &[&str]) -> Self {
+        Self::start_changed(count, settings, |_| {}).await
+    }
+
+    /// As [`TestCluster::start_with`], after `change` has had its way with what each node is started with.
+    pub async fn start_changed(count: u16, settings: &[&str], change: impl Fn(&mut NodeSpec)) -> Self {
         let folder = tempfile::Builder::new().prefix("rollcall-test-").tempdir().expect("a temporary folder");
         let first_port = ports::consecutive(count * 3);
-        let nodes = (0..count).map(|i| Node::start(spec(&folder, first_port, count, i, settings))).collect();
+        let start = |index| {
+            let mut spec = spec(&folder, first_port, count, index, settings);
+            change(&mut spec);
+            Node::start(spec)
+        };
+        let nodes = (0..count).map(start).collect();
         let mut cluster = Self { nodes, folder };
         cluster.all_ready().await;
         cluster
+    }
+
+    /// Starts one more node, with an empty disk, that joins through the others.
+    pub fn join(&mut self, settings: &[&str]) {
+        let first_port = ports::consecutive(3);
+        let mut spec = spec(&self.folder, first_port, 1, 0, settings);
+        let name = format!("node-{}", self.nodes.len());
+        spec.data_dir = self.folder.path().join(&name);
+        spec.log = self.folder.path().join(format!("{name}.log"));
+        let known = |node: &Node| node.spec.setting("cluster.rpc_bind").expect("a setting").to_owned();
+        let own = spec.setting("cluster.rpc_bind").expect("a setting").to_owned();
+        let peers: Vec<String> = self.nodes.iter().map(known).chain([own]).collect();
+        let place = [("node.name", name.clone()), ("node.data_dir", spec.data_dir.display().to_string())];
+        spec.settings.retain(|setting| !place.iter().any(|(key, _)| setting.starts_with(key)));
+        spec.settings.extend(place.map(|(key, value)| format!("{key}={value}")));
+        spec.settings.push(format!("cluster.peers={}", peers.join(",")));
+        spec.name = name;
+        self.nodes.push(Node::start(spec));
     }
 
     /// Waits until every running node says it may serve.
@@ -153,7 +181,7 @@ fn spec(folder: &TempDir, first_port: u16, count: u16, index: u16, extra: &[&str
     }
     settings.extend(extra.iter().map(|setting| setting.to_string()));
     let log = folder.path().join(format!("node-{index}.log"));
-    NodeSpec { name: format!("node-{index}"), mqtt_port, http_port, data_dir, log, settings }
+    NodeSpec { name: format!("node-{index}"), mqtt_port, http_port, data_dir, log, settings, env: Vec::new() }
 }
 
 impl Drop for TestCluster {

@@ -21,13 +21,20 @@ pub struct NodeSpec {
     pub log: PathBuf,
     /// `key=value`, as after `--set`.
     pub settings: Vec<String>,
+    /// What its environment has besides ours.
+    pub env: Vec<(String, String)>,
 }
 
 impl NodeSpec {
+    /// What a key is set to.
+    pub fn setting(&self, key: &str) -> Option<&str> {
+        self.settings.iter().rev().find_map(|setting| setting.strip_prefix(key)?.strip_prefix('='))
+    }
+
     /// `rollcall serve` with every setting.
     pub fn command(&self) -> Command {
         let mut command = Command::new(binary::rollcall());
-        command.arg("serve");
+        command.arg("serve").envs(self.env.iter().cloned());
         for setting in &self.settings {
             command.arg("--set").arg(setting);
         }

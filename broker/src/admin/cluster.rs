@@ -4,6 +4,7 @@ use std::io;
 
 use axum::{Json, extract::State};
 use rollcall_cluster::roster::{NodeId, Roster};
+use rollcall_cluster::{Cluster, GroupStatus};
 use rollcall_proto::schema::roster::{Limits, Node, NodeState};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -35,7 +36,10 @@ pub struct ClusterView {
 /// One Raft group.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct GroupView {
-    group: &'static str,
+    /// `roster`, or `shard-` and its number.
+    group: String,
+    /// Whether the node that answers holds a replica; of the other groups it knows the members alone.
+    held: bool,
     /// The leader's name, if this node knows one.
     leader: Option<String>,
     term: u64,
@@ -44,8 +48,10 @@ pub struct GroupView {
     /// Of the last entry this node has applied.
     applied: u64,
     voters: Vec<String>,
+    /// Members that do not vote (yet).
+    learners: Vec<String>,
     /// Of the applied state, hexadecimal: nodes that have applied the same have the same. Left out (null) where there are
-    /// more than 100,000 sessions and it is not asked for.
+    /// more than 100,000 sessions and it is not asked for, and where there is no replica.
     state_hash: Option<String>,
 }
 
@@ -75,11 +81,16 @@ pub(super) async fn cluster(
     QueryOf(query): QueryOf<ClusterQuery>,
 ) -> Result<Json<ClusterView>, Problem> {
     let cluster = state.cluster()?;
-    let groups = cluster.groups();
     // A copy shares all pages with the original: entries wait for the copying, not for the hashing.
     let roster = cluster.roster().clone();
     let config = cluster.config();
-    let view = ClusterView {
+    let hashed = query.hash || roster.session_count() <= HASHED_UNASKED;
+    let mut groups = Vec::new();
+    for status in cluster.groups() {
+        let state_hash = if hashed { hash(cluster, &roster, &status).await? } else { None };
+        groups.push(view_of(&roster, &status, state_hash));
+    }
+    Ok(Json(ClusterView {
         name: config.cluster_name.clone(),
         cluster_id: if roster.cluster_id() == 0 { String::new() } else { format!("{:016x}", roster.cluster_id()) },
         node: config.node_name.clone(),
@@ -87,31 +98,32 @@ pub(super) async fn cluster(
         time: roster.time(),
         sessions: roster.session_count(),
         connections: roster.connections(),
-        groups: vec![GroupView {
-            group: "roster",
-            leader: groups.leader.map(|id| name_of(&roster, id)),
-            term: groups.term,
-            last_index: groups.last_index,
-            applied: groups.applied_index,
-            voters: groups.voters.iter().map(|id| name_of(&roster, *id)).collect(),
-            state_hash: None,
-        }],
-    };
-    let hash = if query.hash || roster.session_count() <= HASHED_UNASKED { Some(hash(roster).await?) } else { None };
-    Ok(Json(with_hash(view, hash)))
+        groups,
+    }))
 }
 
-fn with_hash(mut view: ClusterView, hash: Option<String>) -> ClusterView {
-    for group in &mut view.groups {
-        group.state_hash.clone_from(&hash);
+fn view_of(roster: &Roster, status: &GroupStatus, state_hash: Option<String>) -> GroupView {
+    let names = |ids: &[NodeId]| ids.iter().map(|id| name_of(roster, *id)).collect();
+    GroupView {
+        group: status.name(),
+        held: status.held,
+        leader: status.leader.map(|id| name_of(roster, id)),
+        term: status.term,
+        last_index: status.last_index,
+        applied: status.applied_index,
+        voters: names(&status.voters),
+        learners: names(&status.learners),
+        state_hash,
     }
-    view
 }
 
-async fn hash(roster: Roster) -> Result<String, Problem> {
+async fn hash(cluster: &Cluster, roster: &Roster, status: &GroupStatus) -> Result<Option<String>, Problem> {
+    let (cluster, roster, number) = (cluster.clone(), roster.clone(), status.number);
     let hashed = tokio::task::spawn_blocking(move || {
         let mut hash = Fnv::default();
-        roster.write_to(&mut hash).map(|()| format!("{:016x}", hash.0))
+        let written =
+            if number == 0 { Some(roster.write_to(&mut hash)) } else { cluster.outline_shard(number, &mut hash) };
+        written.map(|written| written.map(|()| format!("{:016x}", hash.0))).transpose()
     });
     match hashed.await {
         Ok(Ok(hash)) => Ok(hash),

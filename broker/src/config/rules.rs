@@ -87,6 +87,12 @@ fn listeners(config: &Config, rules: &mut Rules<'_>) {
 }
 
 fn membership(config: &Config, rules: &mut Rules<'_>) {
+    // One more would add to the majority, and not to the losses it survives.
+    for (number, key) in
+        [(config.cluster.replicas as usize, "cluster.replicas"), (config.cluster.voters, "cluster.voters")]
+    {
+        rules.require(number % 2 == 1, key, |_| "must be an odd number".to_owned());
+    }
     let peers = &config.cluster.peers;
     let mut sorted = peers.clone();
     sorted.sort();

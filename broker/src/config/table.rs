@@ -136,9 +136,9 @@ pub const KEYS: &[Key] = &[
     key(
         "listeners.NAME.retain",
         Kind::Bool,
-        "false",
-        "Whether clients may publish with RETAIN. Messages are not stored yet: true only passes the flag on to live \
-         subscribers that ask for it.",
+        "true",
+        "Whether clients may publish with RETAIN; 5.0 clients are told at CONNECT, 3.x clients that do it nevertheless are \
+         disconnected.",
     ),
     key(
         "listeners.NAME.max_filters",
@@ -151,8 +151,8 @@ pub const KEYS: &[Key] = &[
         "cluster.peers",
         Kind::Addresses,
         "",
-        "The node-to-node addresses of all members, this node's own among them, the same list on each. Empty: a cluster \
-         of one, formed at once.",
+        "The node-to-node addresses of the initial members, this node's own among them, the same list on each of them. A \
+         node that comes later lists members that are there, and itself. Empty: a cluster of one, formed at once.",
     ),
     key("cluster.rpc_bind", Kind::Bind, "127.0.0.1:7400", "Where this node listens for other nodes."),
     key(
@@ -160,6 +160,25 @@ pub const KEYS: &[Key] = &[
         Kind::OptionalAddress,
         "",
         "Where other nodes reach this one. Not set: `cluster.rpc_bind`, which must then not be a wildcard.",
+    ),
+    key(
+        "cluster.shards",
+        count(1, 256),
+        "8",
+        "Raft groups among which the queues of persistent sessions and the retained messages are divided. Fixed when the \
+         cluster is formed.",
+    ),
+    key(
+        "cluster.replicas",
+        count(1, 7),
+        "3",
+        "Nodes that hold each shard, an odd number. Fixed when the cluster is formed; with fewer nodes, all of them hold it.",
+    ),
+    key(
+        "cluster.voters",
+        count(1, 7),
+        "5",
+        "Members up to which later nodes get a vote in the roster, as long as that leaves an odd number; the rest follow it.",
     ),
     key(
         "cluster.heartbeat",
@@ -205,6 +224,13 @@ pub const KEYS: &[Key] = &[
         "65536",
         "Commands that may wait for a batch on one node; beyond, those who ask wait to enter.",
     ),
+    key(
+        "cluster.shard_queue",
+        count(1, 10_000_000),
+        "16384",
+        "Commands that may wait for one shard's batch on one node; when full, publishers wait.",
+    ),
+    key("cluster.shard_queue_bytes", bytes(64 * KIB, 4 * GIB), "16MiB", "The same, in bytes."),
     key(
         "cluster.claim_timeout",
         ms(100, 60 * SECOND),
@@ -257,10 +283,23 @@ pub const KEYS: &[Key] = &[
         "inbox.max_messages",
         count(1, 10_000_000),
         "1000",
-        "Messages waiting for one live session. When it is full, a QoS 0 message is dropped, and any other takes the place \
-         of the oldest.",
+        "Messages waiting for one session: in the inbox of a persistent one, online or not, or before the connection of \
+         a clean one. When it is full, a QoS 0 message is dropped, and any other goes by `inbox.overflow`.",
     ),
     key("inbox.max_bytes", bytes(KIB, 16 * GIB), "1MiB", "The same, in bytes. At least every listener's `max_packet`."),
+    key(
+        "inbox.overflow",
+        Kind::Choice(&["drop_oldest", "drop_newest", "end_session"]),
+        "drop_oldest",
+        "What gives way when a session's messages of QoS 1 and 2 are too many: the oldest, the newest, or the session, which \
+         then ends as `too_many_connection` with the detail `session overflow`.",
+    ),
+    key(
+        "inbox.memory",
+        bytes(MIB, 1 << 40),
+        "256MiB",
+        "Bytes of waiting and retained messages that one node keeps in memory; beyond, the oldest are spilled to disk.",
+    ),
     key(
         "events.retention",
         count(1_000, 1_000_000_000),

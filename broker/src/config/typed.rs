@@ -92,6 +92,9 @@ pub struct Cluster {
     pub peers: Vec<String>,
     pub rpc_bind: SocketAddr,
     pub rpc_advertise: Option<String>,
+    pub shards: u32,
+    pub replicas: u32,
+    pub voters: usize,
     #[serde(deserialize_with = "duration")]
     pub heartbeat: Duration,
     #[serde(deserialize_with = "duration")]
@@ -106,6 +109,10 @@ pub struct Cluster {
     pub batch_interval: Duration,
     pub batch_commands: usize,
     pub queue: usize,
+    pub shard_queue: usize,
+    /// In bytes.
+    #[serde(deserialize_with = "size")]
+    pub shard_queue_bytes: u64,
     #[serde(deserialize_with = "duration")]
     pub claim_timeout: Duration,
     pub link_window: usize,
@@ -153,6 +160,19 @@ pub struct Inbox {
     /// In bytes.
     #[serde(deserialize_with = "size")]
     pub max_bytes: u64,
+    pub overflow: Overflow,
+    /// In bytes.
+    #[serde(deserialize_with = "size")]
+    pub memory: u64,
+}
+
+/// What gives way when a session has too many messages waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overflow {
+    DropOldest,
+    DropNewest,
+    EndSession,
 }
 
 #[derive(Clone, Debug, Deserialize)]

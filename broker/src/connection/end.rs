@@ -1,25 +1,22 @@
-//! The end of a connection: the last bytes, the will, and giving the session back.
+//! The end of a connection: the last bytes, and giving the session back.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytestring::ByteString;
 use futures_util::StreamExt as _;
-use rollcall_cluster::{Claimed, Cluster};
-use rollcall_proto::message::Message;
-use rollcall_proto::packet::Will;
+use rollcall_cluster::Claimed;
 use rollcall_proto::reason::DisconnectReason;
 use rollcall_proto::schema::roster::Release;
 use rollcall_proto::session::{Close, CloseStage};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
+use super::Connection;
 use super::request::Done;
-use super::{Connection, now_ms};
-use crate::router::Router;
 
 /// How long the last packets may take to leave.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long the last record of an inbox may take before the session is given back without it.
+const RECORDING: Duration = Duration::from_secs(2);
 
 impl Connection {
     pub(super) async fn end(mut self, close: Box<Close>) {
@@ -29,10 +26,6 @@ impl Connection {
         // The session may have been taken away after the last look.
         self.collect();
         let released = self.told.as_ref().is_some_and(|told| told.released);
-        if let Some(will) = close.will {
-            let (router, cluster) = (self.shared.router.clone(), self.shared.cluster.clone());
-            tokio::spawn(publish_will(router, cluster, *will, client_id.clone(), self.epoch));
-        }
         let owned = close.stage == CloseStage::Online && !released;
         let release = Release {
             client_id: client_id.to_string(),
@@ -40,10 +33,18 @@ impl Connection {
             reason: rollcall_proto::schema::roster::Reason::from(close.reason).into(),
             detail: close.detail.filter(|_| close.reason == DisconnectReason::TcpClosed).unwrap_or_default().into(),
             session_expiry: close.session_expiry,
-            ..Release::default()
+            // A will exists from the CONNACK on, until the client takes it back [MQTT-3.1.2-7], [MQTT-3.14.4-3].
+            without_will: close.will.is_none(),
         };
+        let last_record = self.inbox.take().map(|inbox| (inbox.shard(), inbox.last_record(&client_id, self.epoch)));
         let Connection { stream, output, shared, mut requests, .. } = self;
         let releasing = async {
+            // First, so that the next connection finds it: what is not recorded is sent again.
+            if let Some((shard, record)) = last_record
+                && timeout(RECORDING, shared.cluster.acknowledge(shard, record)).await.is_err()
+            {
+                tracing::debug!(client_id = %client_id, "the last acknowledgements may not be recorded");
+            }
             if owned {
                 shared.cluster.release(release).await;
             } else if close.stage == CloseStage::Claiming {
@@ -75,24 +76,5 @@ async fn say_goodbye(mut stream: tokio::net::TcpStream, output: &[u8]) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::trace!(%error, "the client had gone"),
         Err(_) => tracing::trace!("the client did not read to the end"),
-    }
-}
-
-/// After its delay, unless a new connection has taken up the session meanwhile [MQTT-3.1.3-9].
-async fn publish_will(router: Arc<Router>, cluster: Cluster, will: Will, client_id: ByteString, epoch: u64) {
-    let delay = will.properties.delay_interval.unwrap_or(0);
-    if delay > 0 {
-        tokio::time::sleep(Duration::from_secs(delay.into())).await;
-        let resumed = cluster.roster().session(&client_id).is_some_and(|session| session.epoch > epoch);
-        if resumed {
-            return;
-        }
-    }
-    let message = Arc::new(Message::from_will(&will, client_id, now_ms()));
-    loop {
-        match router.route(&message) {
-            Ok(_) => return,
-            Err(hold) => hold.over().await,
-        }
     }
 }

@@ -1,5 +1,7 @@
 //! One node alone, with a real disk and port.
 
+mod shards;
+
 use futures_util::FutureExt as _;
 use rollcall_proto::schema::roster::{Event, event};
 use tempfile::TempDir;
@@ -24,7 +26,8 @@ fn claim(client_id: &str) -> Claim {
 async fn granted(cluster: &Cluster, client_id: &str) -> u64 {
     match cluster.claim(claim(client_id)).await {
         Ok(Claimed::Granted { epoch, .. }) => epoch,
-        other => panic!("{other:?}"),
+        Ok(Claimed::Refused(reason)) => panic!("refused: {reason:?}"),
+        Err(error) => panic!("{error}"),
     }
 }
 
@@ -74,7 +77,10 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     let cluster = started(&dir).await;
     let epoch = granted(&cluster, "x").await;
     let to = Subscription { filter: "a/b".into(), options: None };
-    assert_eq!(cluster.subscribe("x", epoch, vec![to], 0).await, Ok(Subscribed::After(1)));
+    assert_eq!(
+        cluster.subscribe("x", epoch, vec![to], 0).await,
+        Ok(Subscribed::After { seq: 1, existed: vec![false] })
+    );
     let before = events(&cluster, 2).await;
     cluster.shutdown().await;
     let config = cluster.config().clone();

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::feed::EventFeed;
+use crate::raft::replicated::Replicated as _;
 use crate::replica::Observer;
 use crate::roster::{Lost, Roster};
 use crate::testing::{WINDOW, config};
@@ -145,6 +146,7 @@ impl Observer for Heard {
     fn lost(&self, _: &Lost) {}
     fn fenced(&self) {}
     fn replaced(&self, _: &Roster) {}
+    fn will(&self, _: Arc<Message>) {}
     fn forwarded(&self, message: Arc<Message>) {
         self.0.lock().push(message);
     }
@@ -253,7 +255,7 @@ fn bring_up(replica: &Replica, index: u64, boot: u64) {
     let up = NodeUp { boot, name: "b".into(), rpc_address: "127.0.0.1:1".into(), ..NodeUp::default() };
     let commands = vec![Command { kind: Some(command::Kind::NodeUp(up)) }];
     let batch = Batch { node: OTHER, node_epoch: 0, number: boot, commands };
-    replica.apply(index, 1, &prost::Message::encode_to_vec(&batch)).unwrap();
+    replica.apply(index, 1, &prost::Message::encode_to_vec(&batch).into()).unwrap();
     replica.advance(index);
 }
 

@@ -41,13 +41,13 @@ fn each_caller_gets_the_outcome_of_its_own_command() {
     let pending = Pending::default();
     let ((first, mut one), (second, mut two)) = (claim("x"), kick());
     pending.put(1, 4, vec![first, second]);
-    assert!(pending.is_for(1, 4) && !pending.is_empty());
+    assert!(pending.is_for(1, 4) && !pending.flight().is_empty());
     pending.settle(1, 4, 99, &[granted(7), done()]);
     let one = one.try_recv().unwrap();
     assert!(matches!(one.outcome, outcome::Kind::Granted(Granted { epoch: 7, .. })));
     assert_eq!(one.index, 99);
     assert!(matches!(two.try_recv().unwrap().outcome, outcome::Kind::Done(_)));
-    assert!(pending.is_empty());
+    assert!(pending.flight().is_empty());
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn the_outcomes_of_another_batch_answer_nobody() {
     pending.put(2, 4, vec![first]);
     for (epoch, number) in [(2, 3), (2, 5), (1, 4), (0, 4)] {
         pending.settle(epoch, number, 99, &[done()]);
-        assert!(answer.try_recv().is_err() && !pending.is_empty());
+        assert!(answer.try_recv().is_err() && !pending.flight().is_empty());
     }
     pending.settle(2, 4, 100, &[done()]);
     assert_eq!(answer.try_recv().unwrap().index, 100);
@@ -115,12 +115,12 @@ fn a_refused_claim_leaves_nothing_to_give_back() {
 #[test]
 fn abandoning_a_batch_ends_its_replies_and_wakes_who_waits_for_it() {
     let pending = Pending::default();
-    let settled = pending.watch();
+    let settled = pending.flight().watch();
     let (first, mut answer) = kick();
     pending.put(1, 1, vec![first]);
     pending.abandon();
     assert!(matches!(answer.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
-    assert!(settled.has_changed().unwrap() && pending.is_empty());
+    assert!(settled.has_changed().unwrap() && pending.flight().is_empty());
 }
 
 #[test]

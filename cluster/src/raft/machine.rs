@@ -1,6 +1,7 @@
-//! openraft's state machine: it applies entries to the replica, and makes and takes snapshots.
+//! openraft's state machine: it applies entries to what the group replicates, and makes and takes snapshots.
 
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use futures_util::{Stream, TryStreamExt as _};
@@ -10,10 +11,9 @@ use prost::Message as _;
 use rollcall_proto::schema::node as wire;
 use rollcall_storage::{Snapshot as StoredSnapshot, Snapshots};
 
+use super::replicated::{Frozen, Replicated};
 use super::wire::{from_snapshot_meta, to_snapshot_meta};
-use super::{LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
-use crate::replica::Replica;
-use crate::roster::Roster;
+use super::{LogId, Snapshot, SnapshotMeta, Stamped, StoredMembership, TypeConfig};
 
 /// A finished snapshot on this node's disk.
 #[derive(Debug, Clone)]
@@ -44,28 +44,28 @@ impl SnapshotFile {
         to_snapshot_meta(&self.description()?).map_err(io::Error::other)
     }
 
-    pub(crate) fn read_roster(&self) -> io::Result<Roster> {
-        let mut reader = io::BufReader::with_capacity(1 << 20, self.open()?);
-        let roster = Roster::read_from(&mut reader).map_err(io::Error::other)?;
-        // The checksum comes last: only a reader that met the end has seen it hold.
-        io::copy(&mut reader, &mut io::sink())?;
-        Ok(roster)
+    fn restore(&self, replicated: &dyn Replicated, index: u64) -> io::Result<()> {
+        replicated.restore(&mut BufReader::with_capacity(1 << 20, self.open()?), index)
     }
 }
 
 pub(crate) struct Machine {
-    replica: Arc<Replica>,
+    group: u32,
+    replicated: Arc<dyn Replicated>,
     snapshots: Snapshots,
     applied: Option<LogId>,
     membership: StoredMembership,
 }
 
 impl Machine {
-    /// From the latest snapshot, if there is one; Raft replays the log behind it.
-    pub(crate) fn open(replica: Arc<Replica>, snapshots: Snapshots) -> io::Result<Self> {
-        let mut machine = Machine { replica, snapshots, applied: None, membership: StoredMembership::default() };
+    /// From the latest snapshot, if there is one; Raft replays the log behind it. It reads files.
+    pub(crate) fn open(group: u32, replicated: Arc<dyn Replicated>, snapshots: Snapshots) -> io::Result<Self> {
+        let membership = StoredMembership::default();
+        let mut machine = Machine { group, replicated, snapshots, applied: None, membership };
         if let Some(file) = machine.latest() {
-            machine.load(&file.meta()?, file.read_roster()?);
+            let meta = file.meta()?;
+            file.restore(&*machine.replicated, index_of(&meta))?;
+            machine.stand_at(&meta);
         }
         Ok(machine)
     }
@@ -74,11 +74,23 @@ impl Machine {
         self.snapshots.latest().map(SnapshotFile::new)
     }
 
-    fn load(&mut self, meta: &SnapshotMeta, roster: Roster) {
+    fn stand_at(&mut self, meta: &SnapshotMeta) {
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
-        self.replica.replace(roster, meta.last_log_id.map_or(0, |id| id.index));
     }
+
+    /// A panic is an error like any other: the group stops on this node, and says so.
+    fn apply_batch(&self, index: u64, stamped: &Stamped) -> io::Result<()> {
+        let applying = AssertUnwindSafe(|| self.replicated.apply(index, stamped.time, &stamped.batch));
+        let applied = catch_unwind(applying).unwrap_or_else(|_| Err(io::Error::other("the state machine panicked")));
+        applied.inspect_err(|error| {
+            tracing::error!(group = self.group, index, %error, "an entry could not be applied: the group stops here");
+        })
+    }
+}
+
+fn index_of(meta: &SnapshotMeta) -> u64 {
+    meta.last_log_id.map_or(0, |id| id.index)
 }
 
 impl RaftStateMachine<TypeConfig> for Machine {
@@ -97,13 +109,13 @@ impl RaftStateMachine<TypeConfig> for Machine {
             let index = entry.log_id.index;
             match &entry.payload {
                 EntryPayload::Blank => {}
-                EntryPayload::Normal(stamped) => self.replica.apply(index, stamped.time, &stamped.batch)?,
+                EntryPayload::Normal(stamped) => self.apply_batch(index, stamped)?,
                 EntryPayload::Membership(membership) => {
                     self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
                 }
             }
             self.applied = Some(entry.log_id);
-            self.replica.advance(index);
+            self.replicated.advance(index);
             if let Some(responder) = responder {
                 responder.send(());
             }
@@ -113,16 +125,17 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         Builder {
-            roster: self.replica.roster().clone(),
-            replica: self.replica.clone(),
+            frozen: Arc::from(self.replicated.clone().freeze()),
             snapshots: self.snapshots.clone(),
             meta: SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() },
         }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> Result<(), io::Error> {
-        let roster = tokio::task::spawn_blocking(move || snapshot.read_roster()).await.map_err(io::Error::other)??;
-        self.load(meta, roster);
+        let (replicated, index) = (self.replicated.clone(), index_of(meta));
+        let restoring = tokio::task::spawn_blocking(move || snapshot.restore(&*replicated, index));
+        restoring.await.map_err(io::Error::other)??;
+        self.stand_at(meta);
         Ok(())
     }
 
@@ -134,8 +147,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
 /// The state of one moment, to be written while entries go on being applied.
 pub(crate) struct Builder {
-    roster: Roster,
-    replica: Arc<Replica>,
+    frozen: Arc<dyn Frozen>,
     snapshots: Snapshots,
     meta: SnapshotMeta,
 }
@@ -144,15 +156,12 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = SnapshotFile;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let (roster, replica, snapshots) = (self.roster.clone(), self.replica.clone(), self.snapshots.clone());
-        let meta = self.meta.clone();
-        let described = from_snapshot_meta(&meta, roster.seq()).encode_to_vec();
-        let index = meta.last_log_id.map_or(0, |id| id.index);
+        let (frozen, snapshots, meta) = (self.frozen.clone(), self.snapshots.clone(), self.meta.clone());
+        let described = from_snapshot_meta(&meta, frozen.seq()).encode_to_vec();
+        let index = index_of(&meta);
         let write = move || {
-            // The log behind the snapshot will be freed, and with it what the events could be made from again.
-            replica.feed().sync()?;
             let mut writer = snapshots.begin()?;
-            roster.write_to(&mut writer)?;
+            frozen.write_to(&mut writer)?;
             writer.finish(index, &described)
         };
         let stored = tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;

@@ -1,10 +1,7 @@
 //! openraft's calls to its peers over the node links.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt as _, future::BoxFuture};
@@ -15,71 +12,24 @@ use openraft::raft::{
     TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, OptionalSend, RaftNetworkV2};
-use parking_lot::Mutex;
 use rollcall_proto::schema::node::{self as wire, append_reply, node_client::NodeClient};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use super::machine::SnapshotFile;
+use super::peers::Peers;
+use super::trunk::Broken;
 use super::wire::{from_entry, from_log_id, from_vote, to_log_id, to_vote};
-use super::{Member, ROSTER, Snapshot, TypeConfig, Vote};
+use super::{Member, Snapshot, TypeConfig, Vote};
 
-/// The largest message between nodes: a full append of large batches.
-pub(crate) const MAX_MESSAGE: usize = 64 << 20;
 /// Bytes of one piece of a snapshot.
 const CHUNK: usize = 256 << 10;
 /// Pieces of a snapshot that may be on their way.
 const CHUNKS_AHEAD: usize = 8;
 
-/// One connection per peer, made at first use and again whenever it breaks.
-#[derive(Clone)]
-pub(crate) struct Peers {
-    channels: Arc<Mutex<BTreeMap<String, Channel>>>,
-    timeout: Duration,
-}
-
-impl Peers {
-    /// `timeout` bounds the connecting.
-    pub(crate) fn new(timeout: Duration) -> Self {
-        Peers { channels: Arc::default(), timeout }
-    }
-
-    /// # Errors
-    /// When the address is none.
-    pub(crate) fn client(&self, address: &str) -> Result<NodeClient<Channel>, tonic::transport::Error> {
-        let mut channels = self.channels.lock();
-        let channel = match channels.get(address) {
-            Some(channel) => channel.clone(),
-            None => {
-                let channel = self.endpoint(address)?.connect_lazy();
-                channels.insert(address.to_owned(), channel.clone());
-                channel
-            }
-        };
-        Ok(NodeClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
-    }
-
-    /// A connection of its own, so that a long transfer does not hold up what is urgent.
-    pub(crate) fn own_client(&self, address: &str) -> Result<NodeClient<Channel>, tonic::transport::Error> {
-        let channel = self.endpoint(address)?.connect_lazy();
-        Ok(NodeClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
-    }
-
-    fn endpoint(&self, address: &str) -> Result<Endpoint, tonic::transport::Error> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
-        Ok(endpoint
-            .connect_timeout(self.timeout)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(Duration::from_secs(1))
-            .keep_alive_timeout(Duration::from_secs(3))
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(4 << 20)
-            .initial_connection_window_size(16 << 20))
-    }
-}
-
 /// Makes the connections of one group.
 pub(crate) struct Network {
+    pub(crate) group: u32,
     pub(crate) peers: Peers,
     /// Where a receiver of snapshots gets the events it lacks.
     pub(crate) rpc_address: String,
@@ -89,15 +39,34 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Peer;
 
     async fn new_client(&mut self, _target: u64, node: &Member) -> Peer {
-        Peer { peers: self.peers.clone(), address: node.rpc_address.clone(), rpc_address: self.rpc_address.clone() }
+        self.peer(node, false)
+    }
+
+    async fn new_heartbeat_client(&mut self, _target: u64, node: &Member) -> Peer {
+        self.peer(node, true)
+    }
+}
+
+impl Network {
+    fn peer(&self, node: &Member, heartbeats: bool) -> Peer {
+        Peer {
+            group: self.group,
+            peers: self.peers.clone(),
+            address: node.rpc_address.clone(),
+            rpc_address: self.rpc_address.clone(),
+            heartbeats,
+        }
     }
 }
 
 /// One peer as one group sees it.
 pub(crate) struct Peer {
+    group: u32,
     peers: Peers,
     address: String,
     rpc_address: String,
+    /// What it sends are single requests, which go before all others.
+    heartbeats: bool,
 }
 
 impl Peer {
@@ -112,7 +81,7 @@ impl Peer {
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
         let request = wire::VoteRequest {
-            group: ROSTER,
+            group: self.group,
             vote: Some(from_vote(&rpc.vote)),
             last: rpc.last_log_id.as_ref().map(from_log_id),
             pre_vote,
@@ -148,8 +117,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     /// Requests go out as they come; answers come back in their order.
     fn stream_append<'s, S>(
         &'s mut self,
-        input: S,
-        option: RPCOption,
+        mut input: S,
+        _option: RPCOption,
     ) -> BoxFuture<
         's,
         Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>, RPCError<TypeConfig>>,
@@ -158,14 +127,15 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
-            let mut client = self.client()?;
-            let requests = input.map(|request| to_wire(&request));
-            let replies = within(option, client.append(requests)).await?;
-            let results = replies.map(|reply| match reply {
-                Ok(reply) => to_result(reply),
-                Err(status) => Err(unreachable(&status)),
-            });
-            Ok(results.boxed())
+            let group = self.group;
+            let trunk = self.peers.trunk(&self.address).map_err(|error| unreachable(&error))?;
+            if !self.heartbeats {
+                let replies = trunk.carry(group, input.map(move |request| to_wire(group, &request)));
+                return Ok(replies.map(to_result).boxed());
+            }
+            let Some(request) = input.next().await else { return Ok(stream::empty().boxed()) };
+            let reply = trunk.ask(to_wire(group, &request)).await;
+            Ok(stream::once(async move { to_result(reply) }).boxed())
         })
     }
 
@@ -195,7 +165,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         let description =
             snapshot.snapshot.description().map_err(|error| StreamingError::Network(NetworkError::new(&error)))?;
         let head = wire::SnapshotHead {
-            group: ROSTER,
+            group: self.group,
             vote: Some(from_vote(&vote)),
             meta: Some(description),
             length: snapshot.snapshot.len(),
@@ -228,7 +198,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         option: RPCOption,
     ) -> Result<openraft::raft::TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
         let request = wire::TransferLeaderRequest {
-            group: ROSTER,
+            group: self.group,
             from: Some(from_vote(req.from_leader())),
             to: *req.to_node_id(),
             last: req.last_log_id().map(from_log_id),
@@ -286,19 +256,20 @@ async fn within<T>(
     }
 }
 
-fn to_wire(request: &AppendEntriesRequest<TypeConfig>) -> wire::AppendRequest {
+fn to_wire(group: u32, request: &AppendEntriesRequest<TypeConfig>) -> wire::AppendRequest {
     wire::AppendRequest {
-        group: ROSTER,
+        group,
         vote: Some(from_vote(&request.vote)),
         prev: request.prev_log_id.as_ref().map(from_log_id),
         committed: request.leader_commit.as_ref().map(from_log_id),
         entries: request.entries.iter().map(from_entry).collect(),
+        ..wire::AppendRequest::default()
     }
 }
 
-fn to_result(reply: wire::AppendReply) -> Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>> {
+fn to_result(reply: Result<wire::AppendReply, Broken>) -> Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>> {
     use append_reply::Result as Reply;
-    match reply.result {
+    match reply.map_err(|broken| unreachable(&broken))?.result {
         Some(Reply::Success(matched)) => Ok(Ok(matched.log_id.as_ref().map(to_log_id))),
         Some(Reply::Conflict(matched)) => match &matched.log_id {
             Some(id) => Ok(Err(StreamAppendError::Conflict(to_log_id(id)))),
@@ -308,7 +279,8 @@ fn to_result(reply: wire::AppendReply) -> Result<StreamAppendResult<TypeConfig>,
             let vote = to_vote(Some(vote)).map_err(|error| network(&error))?;
             Ok(Err(StreamAppendError::HigherVote(vote)))
         }
-        Some(Reply::Failed(why)) => Err(network(&io::Error::other(why))),
+        // The group does not run there, or cannot keep up: it is left alone for a while.
+        Some(Reply::Failed(why)) => Err(unreachable(&io::Error::other(why))),
         None => Err(network(&io::Error::other("an empty answer"))),
     }
 }

@@ -67,7 +67,7 @@ impl StoreBuilder<TypeConfig, LogStore, Receiving, TempDir> for OnDisk {
         let snapshots = Snapshots::open(&dir.path().join("snapshots"), ROSTER).unwrap();
         let events = EventLog::open(&dir.path().join("events"), EventLogOptions::default()).unwrap();
         let replica = Arc::new(Replica::new(1, EventFeed::new(events, 100, 100), Arc::new(Nobody)));
-        let machine = Machine::open(replica, snapshots.clone()).unwrap();
+        let machine = Machine::open(ROSTER, replica, snapshots.clone()).unwrap();
         Ok((dir, LogStore::new(log, ROSTER), Receiving { machine, snapshots }))
     }
 }

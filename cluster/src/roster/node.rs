@@ -2,8 +2,8 @@
 
 use rollcall_proto::schema::roster::{Node, NodeDown, NodeEpoch, NodeState, NodeUp, Orphans, Reap, Reason, outcome};
 
-use super::pages::PAGES;
 use super::{Effects, NodeId, Owner, Proposer, Roster, conflict, done, stale};
+use crate::pages::PAGES;
 
 impl Roster {
     /// The same boot asking again gets the same epoch; another boot ends the earlier epoch.
@@ -104,7 +104,7 @@ impl Roster {
             .collect();
         for (client_id, session) in &held {
             self.end_connection(proposer, client_id, session, Reason::ServerInternalError, "", effects);
-            self.leave_offline(client_id, None);
+            self.leave_offline(client_id, None, true, effects);
         }
         held.len() as u32
     }

@@ -1,10 +1,11 @@
-//! Who owns which session: claim, release, kick, expire.
+//! Who owns which session: claim, release, kick, expire, overflow.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rollcall_proto::schema::roster::{
-    Claim, Expire, Granted, Kick, NodeState, NotFound, Reason, Release, SubscriptionOptions, outcome,
+    Claim, Expire, Granted, Kick, NodeState, NotFound, Overflowed, Reason, Release, SubscriptionOptions, Will, outcome,
 };
 
 use super::{Effects, Lost, NEVER, Proposer, Roster, RouteChange, done, stale};
@@ -24,6 +25,8 @@ pub struct Session {
     pub epoch: u64,
     /// The epoch at which this session began: a clean start begins another.
     pub incarnation: u64,
+    /// It has an inbox: it was claimed to outlive its connection, then or before, so that something may still be due.
+    pub durable: bool,
     pub owner: Option<Owner>,
     /// Milliseconds since 1970, as are all times here.
     pub connected_at: u64,
@@ -37,6 +40,8 @@ pub struct Session {
     pub peername: Box<str>,
     pub sockname: Box<str>,
     pub subscriptions: BTreeMap<Arc<str>, SubscriptionOptions>,
+    /// The present connection's: once that has ended, its will is the roster's.
+    pub will: Option<Arc<Will>>,
 }
 
 impl Session {
@@ -51,6 +56,7 @@ impl Session {
         Session {
             epoch,
             incarnation: resumed.map_or(epoch, |old| old.incarnation),
+            durable: claim.session_expiry > 0 || resumed.is_some_and(|old| old.durable),
             owner: Some(owner),
             connected_at: now,
             disconnected_at: None,
@@ -62,7 +68,28 @@ impl Session {
             peername: claim.peername.as_str().into(),
             sockname: claim.sockname.as_str().into(),
             subscriptions: resumed.map(|old| old.subscriptions.clone()).unwrap_or_default(),
+            will: claim.will.as_ref().map(detach),
         }
+    }
+
+    pub(super) fn live_routes(&self, client_id: Arc<str>, owner: Owner) -> impl Iterator<Item = RouteChange> {
+        self.subscriptions.iter().map(move |(filter, options)| RouteChange::Add {
+            filter: filter.clone(),
+            client_id: client_id.clone(),
+            owner,
+            options: *options,
+            durable: self.durable,
+            before: None,
+        })
+    }
+
+    pub(super) fn kept_routes(&self, client_id: Arc<str>) -> impl Iterator<Item = RouteChange> {
+        self.subscriptions.iter().map(move |(filter, options)| RouteChange::Keep {
+            filter: filter.clone(),
+            client_id: client_id.clone(),
+            incarnation: self.incarnation,
+            options: *options,
+        })
     }
 }
 
@@ -74,22 +101,34 @@ impl Roster {
         }
         let old = self.sessions.get(&claim.client_id).cloned();
         let epoch = old.as_ref().map_or(self.forgotten_epoch, |old| old.epoch) + 1;
-        if let Some(old) = &old {
-            self.end_connection(proposer, &claim.client_id, old, Reason::Takeovered, "", effects);
-        }
         // A session of expiry 0 ends with its connection, also when that is taken over.
         let resumed =
             old.as_ref().filter(|old| !claim.clean_start && old.session_expiry > 0 && !old.is_expired(self.time));
+        if let Some(old) = &old {
+            self.end_connection(proposer, &claim.client_id, old, Reason::Takeovered, "", effects);
+            self.supersede_will(&claim.client_id, old, resumed.is_some(), effects);
+            if resumed.is_none() {
+                self.end_session(&claim.client_id, old, effects);
+            }
+        }
         let owner = Owner { node: proposer.node, node_epoch: proposer.epoch, connection: claim.connection };
         let session = Session::begin(claim, owner, epoch, self.time, resumed);
-        add_routes(&claim.client_id, &session, owner, effects);
+        let granted = Granted {
+            epoch,
+            session_present: resumed.is_some(),
+            incarnation: session.incarnation,
+            durable: session.durable,
+        };
+        if !session.subscriptions.is_empty() {
+            effects.routes.extend(session.live_routes(claim.client_id.as_str().into(), owner));
+        }
         self.sessions.insert(&claim.client_id, session);
         self.connections += 1;
         if let Some(node) = self.nodes.get_mut(&proposer.node) {
             node.connections += 1;
         }
         self.emit_connected(effects, proposer, claim, epoch);
-        outcome::Kind::Granted(Granted { epoch, session_present: resumed.is_some(), ..Granted::default() })
+        outcome::Kind::Granted(granted)
     }
 
     /// A connection that replaces another of its client id needs no slot of its own.
@@ -111,7 +150,7 @@ impl Roster {
         let Some(session) = self.owned(proposer, &release.client_id, release.epoch).cloned() else { return stale() };
         let reason = Reason::try_from(release.reason).unwrap_or(Reason::ServerInternalError);
         self.end_connection(proposer, &release.client_id, &session, reason, &release.detail, effects);
-        self.leave_offline(&release.client_id, release.session_expiry);
+        self.leave_offline(&release.client_id, release.session_expiry, !release.without_will, effects);
         done()
     }
 
@@ -121,20 +160,40 @@ impl Roster {
         };
         if session.owner.is_some() {
             self.end_connection(proposer, &kick.client_id, &session, Reason::Kicked, "", effects);
-            self.leave_offline(&kick.client_id, None);
+            self.leave_offline(&kick.client_id, None, true, effects);
         }
         if kick.purge {
-            self.forget(&kick.client_id);
+            self.forget(&kick.client_id, effects);
         }
         done()
     }
 
-    pub(super) fn expire(&mut self, expire: &Expire) -> outcome::Kind {
+    pub(super) fn expire(&mut self, expire: &Expire, effects: &mut Effects) -> outcome::Kind {
         for client_id in &expire.client_ids {
             if self.sessions.get(client_id).is_some_and(|session| session.is_expired(self.time)) {
-                self.forget(client_id);
+                self.forget(client_id, effects);
             }
         }
+        done()
+    }
+
+    pub(super) fn overflowed(
+        &mut self,
+        proposer: &Proposer,
+        overflowed: &Overflowed,
+        effects: &mut Effects,
+    ) -> outcome::Kind {
+        let Overflowed { client_id, incarnation } = overflowed;
+        let Some(session) = self.sessions.get(client_id).filter(|session| session.incarnation == *incarnation).cloned()
+        else {
+            return stale();
+        };
+        if session.owner.is_some() {
+            let reason = Reason::TooManyConnection;
+            self.end_connection(proposer, client_id, &session, reason, "session overflow", effects);
+            self.leave_offline(client_id, Some(0), true, effects);
+        }
+        self.forget(client_id, effects);
         done()
     }
 
@@ -147,7 +206,7 @@ impl Roster {
     }
 
     /// Takes the connection away from a session, if it has one: the event, the slot, the routes. What becomes of the
-    /// session is up to the caller. A dead node's connection ends by its node's death, whatever the occasion.
+    /// session and of the will is up to the caller. A dead node's connection ends by its node's death, whatever the occasion.
     pub(super) fn end_connection(
         &mut self,
         proposer: &Proposer,
@@ -165,45 +224,64 @@ impl Roster {
         self.connections -= 1;
         self.free_slot(owner, living);
         let client_id: Arc<str> = client_id.into();
-        for filter in session.subscriptions.keys() {
-            effects.routes.push(RouteChange::Remove { filter: filter.clone(), client_id: client_id.clone(), owner });
-        }
-        effects.lost.push(Lost { client_id, owner, epoch: session.epoch, reason });
-    }
-
-    /// After [`Self::end_connection`]: the session goes on without a connection, or ends.
-    pub(super) fn leave_offline(&mut self, client_id: &str, session_expiry: Option<u32>) {
-        let now = self.time;
-        let Some(session) = self.sessions.get_mut(client_id) else { return };
-        session.owner = None;
-        session.disconnected_at = Some(now);
-        if let Some(expiry) = session_expiry {
-            session.session_expiry = expiry;
-        }
-        if session.session_expiry == 0 {
-            self.forget(client_id);
-        }
-    }
-
-    fn forget(&mut self, client_id: &str) {
-        if let Some(session) = self.sessions.remove(client_id) {
-            self.forgotten_epoch = self.forgotten_epoch.max(session.epoch);
-        }
-    }
-}
-
-fn add_routes(client_id: &str, session: &Session, owner: Owner, effects: &mut Effects) {
-    if session.subscriptions.is_empty() {
-        return;
-    }
-    let client_id: Arc<str> = client_id.into();
-    for (filter, options) in &session.subscriptions {
-        effects.routes.push(RouteChange::Add {
+        effects.routes.extend(session.subscriptions.iter().map(|(filter, options)| RouteChange::Remove {
             filter: filter.clone(),
             client_id: client_id.clone(),
             owner,
             options: *options,
-            is_new: true,
-        });
+            durable: session.durable,
+        }));
+        effects.lost.push(Lost { client_id, owner, epoch: session.epoch, reason });
     }
+
+    /// After [`Self::end_connection`]: the session goes on without a connection, or ends; the will waits, or is published.
+    pub(super) fn leave_offline(
+        &mut self,
+        client_id: &str,
+        session_expiry: Option<u32>,
+        with_will: bool,
+        effects: &mut Effects,
+    ) {
+        let now = self.time;
+        let Some(session) = self.sessions.get_mut(client_id) else { return };
+        session.owner = None;
+        session.disconnected_at = Some(now);
+        // What ends with its connection is not revived: only what was claimed as durable is offline [MQTT-3.1.2-23].
+        if let Some(expiry) = session_expiry.filter(|_| session.session_expiry > 0) {
+            session.session_expiry = expiry;
+        }
+        let (epoch, expiry, will) = (session.epoch, session.session_expiry, session.will.take());
+        if let Some(will) = will.filter(|_| with_will) {
+            self.bequeath(client_id, epoch, will, expiry, effects);
+        }
+        if expiry == 0 {
+            self.forget(client_id, effects);
+        }
+    }
+
+    fn forget(&mut self, client_id: &str, effects: &mut Effects) {
+        if let Some(session) = self.sessions.remove(client_id) {
+            self.forgotten_epoch = self.forgotten_epoch.max(session.epoch);
+            self.end_session(client_id, &session, effects);
+        }
+    }
+
+    /// What outlived the connection goes too.
+    fn end_session(&mut self, client_id: &str, session: &Session, effects: &mut Effects) {
+        if session.durable && !session.subscriptions.is_empty() {
+            let client_id: Arc<str> = client_id.into();
+            effects.routes.extend(
+                session
+                    .subscriptions
+                    .keys()
+                    .map(|filter| RouteChange::Unkeep { filter: filter.clone(), client_id: client_id.clone() }),
+            );
+        }
+        self.fire_waiting(client_id, effects);
+    }
+}
+
+/// A copy of its own: what lives as long as the session must not keep the log entry alive that it came with.
+fn detach(will: &Will) -> Arc<Will> {
+    Arc::new(Will { message: Bytes::copy_from_slice(&will.message), ..will.clone() })
 }

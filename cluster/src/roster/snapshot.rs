@@ -1,27 +1,15 @@
-//! The roster as bytes: one header, then one record per session, each with its length before it.
+//! The roster as bytes: one header, then one record per session and per pending will, each with its length before it.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use prost::Message;
 use rollcall_proto::schema::roster::{self as wire, Header, Subscription};
 
-use super::pages::PageMap;
+use super::will::Wills;
 use super::{Owner, Roster, Session};
-
-/// No record is larger: a session of the most subscriptions that fit stays far below.
-const MAX_RECORD: usize = 256 << 20;
-
-#[derive(Debug, thiserror::Error)]
-pub enum SnapshotError {
-    #[error("the roster snapshot cannot be read: {0}")]
-    Io(#[from] io::Error),
-    #[error("the roster snapshot has a record that does not decode ({0}): it was written by another version")]
-    Decode(#[from] prost::DecodeError),
-    #[error("the roster snapshot has a record of {0} bytes, more than any may have: it is damaged")]
-    TooLarge(usize),
-}
+use crate::pages::PageMap;
+use crate::records::{SnapshotError, read_record, write_record};
 
 impl Roster {
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
@@ -35,12 +23,18 @@ impl Roster {
             nodes: self.nodes.values().cloned().collect(),
             orphans: self.orphans.values().copied().collect(),
             sessions: self.sessions.len() as u64,
-            ..Header::default()
+            wills: self.wills.len() as u64,
+            will_number: self.will_number(),
+            placements: self.placements.clone(),
+            replicas: self.replicas,
         };
         let mut buffer = Vec::new();
         write_record(&header, &mut buffer, out)?;
         for (client_id, session) in self.sessions.iter() {
             write_record(&session.to_wire(client_id), &mut buffer, out)?;
+        }
+        for will in self.wills.records() {
+            write_record(&will, &mut buffer, out)?;
         }
         Ok(())
     }
@@ -53,6 +47,10 @@ impl Roster {
             let client_id = record.client_id.clone();
             sessions.insert(&client_id, Session::from_wire(record));
         }
+        let mut wills = Wills::numbered(header.will_number);
+        for _ in 0..header.wills {
+            wills.restore(read_record(input)?);
+        }
         Ok(Roster {
             cluster_id: header.cluster_id,
             limits: header.limits.unwrap_or_default(),
@@ -63,6 +61,9 @@ impl Roster {
             nodes: header.nodes.into_iter().map(|node| (node.id, node)).collect(),
             orphans: header.orphans.into_iter().map(|orphans| ((orphans.node, orphans.epoch), orphans)).collect(),
             sessions,
+            wills,
+            placements: header.placements,
+            replicas: header.replicas,
         })
     }
 }
@@ -92,7 +93,8 @@ impl Session {
                 .iter()
                 .map(|(filter, options)| Subscription { filter: filter.to_string(), options: Some(*options) })
                 .collect(),
-            ..wire::Session::default()
+            durable: self.durable,
+            will: self.will.as_deref().cloned(),
         }
     }
 
@@ -120,25 +122,8 @@ impl Session {
             peername: record.peername.into(),
             sockname: record.sockname.into(),
             subscriptions,
+            durable: record.durable,
+            will: record.will.map(Arc::new),
         }
     }
-}
-
-fn write_record(record: &impl Message, buffer: &mut Vec<u8>, out: &mut impl Write) -> io::Result<()> {
-    buffer.clear();
-    record.encode(buffer).map_err(io::Error::other)?;
-    out.write_all(&(buffer.len() as u32).to_le_bytes())?;
-    out.write_all(buffer)
-}
-
-fn read_record<M: Message + Default>(input: &mut impl Read) -> Result<M, SnapshotError> {
-    let mut length = [0; 4];
-    input.read_exact(&mut length)?;
-    let length = u32::from_le_bytes(length) as usize;
-    if length > MAX_RECORD {
-        return Err(SnapshotError::TooLarge(length));
-    }
-    let mut record = vec![0; length];
-    input.read_exact(&mut record)?;
-    Ok(M::decode(record.as_slice())?)
 }

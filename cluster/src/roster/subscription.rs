@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use rollcall_proto::schema::roster::{
-    Subscribe, Subscribed, Subscription, TooMany, Unsubscribe, Unsubscribed, outcome,
+    Subscribe, Subscribed, Subscription, SubscriptionOptions, TooMany, Unsubscribe, Unsubscribed, outcome,
 };
 
 use super::event::Emitter;
-use super::{Effects, Proposer, Roster, RouteChange, stale};
+use super::{Effects, Owner, Proposer, Roster, RouteChange, Session, stale};
+
+/// Events are read from the log by each subscriber, and never routed.
+pub const EVENTS_PREFIX: &str = "$events/";
 
 impl Roster {
     /// An event for each filter that is new or has other options; a repeated one changes nothing.
@@ -26,19 +29,24 @@ impl Roster {
         }
         let after = self.seq;
         let client_id: Arc<str> = command.client_id.as_str().into();
+        let mut existed = Vec::with_capacity(command.subscriptions.len());
         for subscription in &command.subscriptions {
-            let options = subscription.options.unwrap_or_default();
             let filter: Arc<str> = subscription.filter.as_str().into();
             let Some(session) = self.sessions.get_mut(&client_id) else { return stale() };
-            let before = session.subscriptions.insert(filter.clone(), options);
+            let before = session.subscriptions.get(&filter).copied();
+            existed.push(before.is_some());
+            let options = SubscriptionOptions {
+                since: since(&filter, before, after),
+                ..subscription.options.unwrap_or_default()
+            };
             if before == Some(options) {
                 continue;
             }
-            let is_new = before.is_none();
-            effects.routes.push(RouteChange::Add { filter, client_id: client_id.clone(), owner, options, is_new });
-            self.emit_change(proposer, &client_id, subscription.clone(), true, effects);
+            session.subscriptions.insert(filter.clone(), options);
+            route(session, owner, &client_id, &filter, options, before, effects);
+            self.emit_change(proposer, &client_id, &filter, options, true, effects);
         }
-        outcome::Kind::Subscribed(Subscribed { after, ..Subscribed::default() })
+        outcome::Kind::Subscribed(Subscribed { after, existed })
     }
 
     /// Subscriptions that the session has once the command is carried out.
@@ -68,9 +76,18 @@ impl Roster {
             let removed = session.subscriptions.remove_entry(filter.as_str());
             existed.push(removed.is_some());
             let Some((filter, options)) = removed else { continue };
-            let subscription = Subscription { filter: filter.to_string(), options: Some(options) };
-            effects.routes.push(RouteChange::Remove { filter, client_id: client_id.clone(), owner });
-            self.emit_change(proposer, &client_id, subscription, false, effects);
+            let (durable, client_id) = (session.durable, client_id.clone());
+            effects.routes.push(RouteChange::Remove {
+                filter: filter.clone(),
+                client_id: client_id.clone(),
+                owner,
+                options,
+                durable,
+            });
+            if durable {
+                effects.routes.push(RouteChange::Unkeep { filter: filter.clone(), client_id: client_id.clone() });
+            }
+            self.emit_change(proposer, &client_id, &filter, options, false, effects);
         }
         outcome::Kind::Unsubscribed(Unsubscribed { existed })
     }
@@ -79,12 +96,38 @@ impl Roster {
         &mut self,
         proposer: &Proposer,
         client_id: &str,
-        subscription: Subscription,
+        filter: &str,
+        options: SubscriptionOptions,
         added: bool,
         effects: &mut Effects,
     ) {
+        // Where the subscriber goes on reading is no part of what happened.
+        let options = SubscriptionOptions { since: 0, ..options };
+        let subscription = Subscription { filter: filter.into(), options: Some(options) };
         if let Some(session) = self.sessions.get(client_id).cloned() {
             self.emit_subscription(effects, client_id, &session, Emitter::from(proposer), subscription, added);
         }
     }
+}
+
+/// From where a subscription to events reads on: whoever subscribes again misses nothing in between.
+fn since(filter: &str, before: Option<SubscriptionOptions>, last: u64) -> u64 {
+    if filter.starts_with(EVENTS_PREFIX) { before.map_or(last, |before| before.since) } else { 0 }
+}
+
+fn route(
+    session: &Session,
+    owner: Owner,
+    client_id: &Arc<str>,
+    filter: &Arc<str>,
+    options: SubscriptionOptions,
+    before: Option<SubscriptionOptions>,
+    effects: &mut Effects,
+) {
+    let (filter, client_id) = (filter.clone(), client_id.clone());
+    if session.durable {
+        let (filter, client_id) = (filter.clone(), client_id.clone());
+        effects.routes.push(RouteChange::Keep { filter, client_id, incarnation: session.incarnation, options });
+    }
+    effects.routes.push(RouteChange::Add { filter, client_id, owner, options, durable: session.durable, before });
 }

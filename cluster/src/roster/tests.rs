@@ -2,11 +2,16 @@
 
 mod batches;
 mod claims;
+mod durable;
 mod limits;
 mod model;
 mod nodes;
+mod overflow;
+mod placement;
+mod plan;
 mod releases;
 mod subscriptions;
+mod wills;
 
 use std::collections::BTreeMap;
 
@@ -15,7 +20,7 @@ use rollcall_proto::schema::roster::{
     SubscriptionOptions, command, event, outcome,
 };
 
-use super::{Effects, NodeId, Roster};
+use super::{Effects, NodeId, Roster, RouteChange};
 
 pub(super) const A: NodeId = 1;
 pub(super) const B: NodeId = 2;
@@ -115,6 +120,18 @@ impl Bench {
     }
 }
 
+/// What a claim is answered.
+pub(super) fn grant(epoch: u64, session_present: bool, incarnation: u64, durable: bool) -> outcome::Kind {
+    outcome::Kind::Granted(Granted { epoch, session_present, incarnation, durable })
+}
+
+/// The roster of a snapshot.
+pub(super) fn restored(roster: &Roster) -> Roster {
+    let mut bytes = Vec::new();
+    roster.write_to(&mut bytes).unwrap();
+    Roster::read_from(&mut bytes.as_slice()).unwrap()
+}
+
 pub(super) fn batch(node: NodeId, epoch: u64, number: u64, kinds: impl IntoIterator<Item = command::Kind>) -> Batch {
     let commands = kinds.into_iter().map(|kind| Command { kind: Some(kind) }).collect();
     Batch { node, node_epoch: epoch, number, commands }
@@ -177,4 +194,15 @@ fn tell(event: &Event) -> String {
         event::Body::Unsubscribed(from) => format!("unsubscribed {}", from.filter),
     };
     format!("{} {} {what} on {}", event.client_id, event.epoch, event.node_name)
+}
+
+/// The changes of routes in a word or two: the filter, and for live ones the node.
+pub(super) fn routed(changes: &[RouteChange]) -> Vec<String> {
+    let tell = |change: &RouteChange| match change {
+        RouteChange::Add { filter, owner, .. } => format!("add {filter} {}", owner.node),
+        RouteChange::Remove { filter, owner, .. } => format!("remove {filter} {}", owner.node),
+        RouteChange::Keep { filter, incarnation, .. } => format!("keep {filter} of {incarnation}"),
+        RouteChange::Unkeep { filter, .. } => format!("unkeep {filter}"),
+    };
+    changes.iter().map(tell).collect()
 }

@@ -20,7 +20,14 @@ pub enum Action {
     /// Write this PUBLISH.
     Deliver(Outgoing),
     /// Route the message. With a token, call `published` once it is safe; without one nobody waits.
-    Publish { token: Option<PublishToken>, message: Message },
+    Publish { token: Option<PublishToken>, packet_id: Option<PacketId>, message: Message },
+    /// A QoS 2 message that the session's inbox holds the packet id of is released by its PUBREL: record that the id is
+    /// free, then call `completed`.
+    Complete(PacketId),
+    /// A QoS 2 message from the inbox has reached the client: record it, then call `recorded`.
+    Received(PacketId),
+    /// The client is done with a message from the inbox.
+    Settled(PacketId),
     /// Subscribe, then call `subscribed` with one reason per filter.
     Subscribe(Box<SubscribeRequest>),
     /// Unsubscribe, then call `unsubscribed` with one reason per filter.

@@ -5,7 +5,7 @@ use bytestring::ByteString;
 
 use super::outbound::Outbound;
 use super::{Action, ClientIdPolicy, ConnectRequest, KeepAliveOutside, Session, SessionConfig, Stage, timers::Clock};
-use crate::packet::{ConnAck, Connect, Packet, QoS, Version, Will};
+use crate::packet::{ConnAck, Connect, Packet, PacketId, QoS, Version, Will};
 use crate::properties::ConnAckProperties;
 use crate::reason::{DisconnectReason, ReasonCode};
 use crate::topic;
@@ -142,6 +142,21 @@ impl Session {
 
     /// The claim is granted: the client is told, and its keep alive runs from `now`.
     pub fn claimed(&mut self, session_present: bool, now: u64) {
+        self.greet(session_present, now);
+    }
+
+    /// As [`Session::claimed`], for a session with an inbox, which remembers what outlives a connection: `held` are the
+    /// packet ids of QoS 2 messages whose PUBREL it still awaits, in their order.
+    pub fn claimed_with_inbox(&mut self, session_present: bool, held: impl IntoIterator<Item = PacketId>, now: u64) {
+        if self.stage == Stage::Claiming {
+            self.has_inbox = true;
+            self.outbound.leave_numbering();
+            self.inbound.resume(held);
+        }
+        self.greet(session_present, now);
+    }
+
+    fn greet(&mut self, session_present: bool, now: u64) {
         if self.stage != Stage::Claiming {
             return;
         }

@@ -33,6 +33,8 @@ enum Held {
     Exactly,
     /// QoS 2, PUBREC sent, PUBREL awaited.
     Received,
+    /// QoS 2 of a session with an inbox: PUBREL has come, and that the packet id is free is being recorded.
+    Completing,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +59,11 @@ impl Inbound {
         if self.answers.is_empty() {
             self.answers = VecDeque::new();
         }
+    }
+
+    /// QoS 2 messages whose PUBREL has not come on an earlier connection; sorted.
+    pub(super) fn resume(&mut self, held: impl IntoIterator<Item = PacketId>) {
+        self.held = held.into_iter().map(|id| (id, Held::Received)).collect();
     }
 
     pub(super) fn holds(&self, id: PacketId) -> bool {
@@ -122,16 +129,17 @@ impl Session {
             return self.fail(code, detail);
         }
         let denied = is_event_topic(&publish.topic);
-        let token = match publish.packet_id {
+        let packet_id = publish.packet_id;
+        let token = match packet_id {
             None if denied => return,
             None => None,
-            Some(packet_id) => match self.accept(packet_id, &publish, denied) {
+            Some(id) => match self.accept(id, &publish, denied) {
                 Some(token) => Some(token),
                 None => return,
             },
         };
         let message = Message::from_publish(publish, self.client_id.clone(), now);
-        self.actions.push_back(Action::Publish { token, message });
+        self.actions.push_back(Action::Publish { token, packet_id, message });
     }
 
     fn check_publish(&self, publish: &Publish) -> Result<(), Violation> {
@@ -188,7 +196,7 @@ impl Session {
             // The answer is on its way.
             (Held::Exactly, true) => {}
             (Held::Once, false) if dup => {}
-            (Held::Once | Held::Exactly | Held::Received, _) => {
+            (Held::Once | Held::Exactly | Held::Received | Held::Completing, _) => {
                 self.fail(ReasonCode::ProtocolError, "a packet identifier in use [MQTT-2.2.1-3]");
             }
         }
@@ -232,16 +240,37 @@ impl Session {
         let packet_id = pubrel.packet_id;
         let held = self.inbound.find(packet_id).ok().map(|at| self.inbound.held[at].1);
         let code = match held {
+            Some(Held::Received) if self.has_inbox => {
+                if let Ok(at) = self.inbound.find(packet_id) {
+                    self.inbound.held[at].1 = Held::Completing;
+                }
+                return self.actions.push_back(Action::Complete(packet_id));
+            }
             Some(Held::Received) => {
                 self.inbound.remove(packet_id);
                 ReasonCode::Success
             }
+            // Its PUBCOMP is on its way.
+            Some(Held::Completing) => return,
             Some(Held::Exactly) => {
                 return self.fail(ReasonCode::ProtocolError, "PUBREL before its PUBREC [MQTT-4.3.3-4]");
             }
             Some(Held::Once) | None => ReasonCode::PacketIdentifierNotFound,
         };
         self.send(Packet::PubComp(ack(packet_id, code)));
+    }
+
+    /// The answer to [`Action::Complete`].
+    pub fn completed(&mut self, packet_id: PacketId) {
+        if self.stage != Stage::Online {
+            return;
+        }
+        if let Ok(at) = self.inbound.find(packet_id)
+            && self.inbound.held[at].1 == Held::Completing
+        {
+            self.inbound.held.remove(at);
+            self.send(Packet::PubComp(ack(packet_id, ReasonCode::Success)));
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Messages towards the client.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::inbound::ack;
 use super::{Action, Delivered, DropReason, Overflow, Session, Stage};
@@ -15,13 +15,17 @@ const IDS: usize = u16::MAX as usize;
 /// The window of messages in flight and the queue before it.
 ///
 /// Packet ids are given out in turn, so that those in flight lie close together: `slots` holds one byte for each from
-/// the oldest that is not done with, and finding one is a subtraction.
+/// the oldest that is not done with, and finding one is a subtraction. For a session with an inbox all ids are given by
+/// the shell instead, and stand in `numbered`.
 #[derive(Debug, Default)]
 pub(super) struct Outbound {
     slots: VecDeque<Slot>,
     /// The packet id of the first slot, less one.
     first: usize,
-    /// Slots that are not done.
+    /// Whether the shell numbers what is sent.
+    is_numbered: bool,
+    numbered: BTreeMap<PacketId, Slot>,
+    /// Slots and numbered ones that are not done.
     open: usize,
     /// Most that may be open.
     window: usize,
@@ -39,8 +43,16 @@ enum Slot {
     AwaitAck,
     /// QoS 2, PUBREC awaited.
     AwaitRec,
+    /// QoS 2 from the inbox: PUBREC has come, and that it has is being recorded.
+    AwaitRecord,
     /// QoS 2, PUBREL sent, PUBCOMP awaited.
     AwaitComp,
+}
+
+impl Slot {
+    fn awaiting(qos: QoS) -> Self {
+        if qos == QoS::ExactlyOnce { Slot::AwaitRec } else { Slot::AwaitAck }
+    }
 }
 
 impl Outbound {
@@ -70,6 +82,11 @@ impl Outbound {
         !self.congested && self.open < self.window && self.slots.len() < IDS
     }
 
+    /// From now on the shell numbers what is sent. Nothing has been sent yet.
+    pub(super) fn leave_numbering(&mut self) {
+        self.is_numbered = true;
+    }
+
     /// Only with room.
     fn open(&mut self, slot: Slot) -> Option<PacketId> {
         let id = u16::try_from((self.first + self.slots.len()) % IDS + 1).ok()?;
@@ -80,11 +97,18 @@ impl Outbound {
 
     /// The slot of a packet id in flight.
     fn slot(&mut self, id: PacketId) -> Option<&mut Slot> {
+        if self.is_numbered {
+            return self.numbered.get_mut(&id);
+        }
         let at = (usize::from(id.get()) - 1 + IDS - self.first) % IDS;
         self.slots.get_mut(at).filter(|slot| **slot != Slot::Done)
     }
 
     fn done(&mut self, id: PacketId) {
+        if self.is_numbered {
+            self.open -= usize::from(self.numbered.remove(&id).is_some());
+            return;
+        }
         if let Some(slot) = self.slot(id) {
             *slot = Slot::Done;
             self.open -= 1;
@@ -93,6 +117,10 @@ impl Outbound {
             self.slots.pop_front();
             self.first = (self.first + 1) % IDS;
         }
+    }
+
+    fn open_numbered(&mut self, id: PacketId, slot: Slot) {
+        self.open += usize::from(self.numbered.insert(id, slot).is_none());
     }
 
     fn push(&mut self, delivery: Delivery) {
@@ -108,7 +136,8 @@ impl Outbound {
 }
 
 impl Session {
-    /// A message for the client. QoS 0 goes out at once, QoS 1 and 2 when the client's window has room.
+    /// A message for the client. QoS 0 goes out at once, QoS 1 and 2 when the client's window has room; where the session
+    /// has an inbox these come by [`Session::deliver_numbered`] only.
     pub fn deliver(&mut self, delivery: Delivery, now: u64) -> Delivered {
         if self.stage != Stage::Online {
             return Delivered::Dropped(DropReason::Offline);
@@ -126,11 +155,60 @@ impl Session {
             self.actions.push_back(Action::Deliver(Outgoing::new(delivery, None, now)));
             return Delivered::Sent;
         }
+        if self.has_inbox {
+            debug_assert!(false, "a message that bypasses the inbox");
+            return Delivered::Dropped(DropReason::Offline);
+        }
         if self.outbound.queue.is_empty() && self.outbound.has_room() {
             self.transmit(delivery, now);
             return Delivered::Sent;
         }
         self.enqueue(delivery)
+    }
+
+    /// How many numbered messages the client's window has room for now.
+    pub fn room(&self) -> usize {
+        if self.stage != Stage::Online || self.outbound.congested {
+            return 0;
+        }
+        self.outbound.window.saturating_sub(self.outbound.open)
+    }
+
+    /// A message of QoS 1 or 2 with the packet id that the shell has given it, for a session with an inbox; only with
+    /// [`Session::room`]. [`Action::Settled`] says when the client is done with it; so is the caller at once where it is
+    /// dropped.
+    pub fn deliver_numbered(&mut self, delivery: Delivery, id: PacketId, now: u64) -> Delivered {
+        if self.stage != Stage::Online {
+            return Delivered::Dropped(DropReason::Offline);
+        }
+        if delivery.message.is_expired(now) {
+            return Delivered::Dropped(DropReason::Expired);
+        }
+        if self.outbound.max_packet.is_some_and(|limit| !self.fits(&delivery, limit, now)) {
+            return Delivered::Dropped(DropReason::TooLarge);
+        }
+        self.outbound.open_numbered(id, Slot::awaiting(delivery.qos));
+        self.actions.push_back(Action::Deliver(Outgoing::new(delivery, Some(id), now)));
+        Delivered::Sent
+    }
+
+    /// A message from the inbox that the client received on an earlier connection: only its PUBREL is due.
+    pub fn release_numbered(&mut self, id: PacketId) {
+        if self.stage == Stage::Online {
+            self.outbound.open_numbered(id, Slot::AwaitComp);
+            self.send(Packet::PubRel(ack(id, ReasonCode::Success)));
+        }
+    }
+
+    /// The answer to [`Action::Received`]: that the client has the message is recorded, and PUBREL may leave.
+    pub fn recorded(&mut self, id: PacketId) {
+        if self.stage != Stage::Online {
+            return;
+        }
+        if let Some(slot @ Slot::AwaitRecord) = self.outbound.slot(id) {
+            *slot = Slot::AwaitComp;
+            self.send(Packet::PubRel(ack(id, ReasonCode::Success)));
+        }
     }
 
     /// Whether the client takes a packet of this size [MQTT-3.1.2-24].
@@ -141,8 +219,7 @@ impl Session {
     }
 
     fn transmit(&mut self, delivery: Delivery, now: u64) {
-        let slot = if delivery.qos == QoS::ExactlyOnce { Slot::AwaitRec } else { Slot::AwaitAck };
-        let packet_id = self.outbound.open(slot);
+        let packet_id = self.outbound.open(Slot::awaiting(delivery.qos));
         self.actions.push_back(Action::Deliver(Outgoing::new(delivery, packet_id, now)));
     }
 
@@ -190,13 +267,16 @@ impl Session {
     /// Frees the place of a message that the client has, or does not want.
     fn settle(&mut self, id: PacketId, now: u64) {
         self.outbound.done(id);
+        if self.outbound.is_numbered {
+            self.actions.push_back(Action::Settled(id));
+        }
         self.pump(now);
     }
 
     pub(super) fn on_puback(&mut self, puback: &Ack, now: u64) {
         match self.outbound.slot(puback.packet_id) {
             Some(Slot::AwaitAck) => self.settle(puback.packet_id, now),
-            Some(Slot::AwaitRec | Slot::AwaitComp) => {
+            Some(Slot::AwaitRec | Slot::AwaitRecord | Slot::AwaitComp) => {
                 self.fail(ReasonCode::ProtocolError, "PUBACK for a QoS 2 message");
             }
             // From an earlier connection, perhaps: it harms nobody.
@@ -207,8 +287,15 @@ impl Session {
     pub(super) fn on_pubrec(&mut self, pubrec: &Ack, now: u64) {
         let id = pubrec.packet_id;
         let refused = pubrec.reason.is_error();
+        let numbered = self.outbound.is_numbered;
         match self.outbound.slot(id) {
             Some(Slot::AwaitRec) if refused => self.settle(id, now),
+            Some(slot @ Slot::AwaitRec) if numbered => {
+                *slot = Slot::AwaitRecord;
+                self.actions.push_back(Action::Received(id));
+            }
+            // The PUBREL is on its way.
+            Some(Slot::AwaitRecord) => {}
             Some(slot @ (Slot::AwaitRec | Slot::AwaitComp)) => {
                 *slot = Slot::AwaitComp;
                 self.send(Packet::PubRel(ack(id, ReasonCode::Success)));
@@ -222,7 +309,7 @@ impl Session {
     pub(super) fn on_pubcomp(&mut self, pubcomp: &Ack, now: u64) {
         match self.outbound.slot(pubcomp.packet_id) {
             Some(Slot::AwaitComp) => self.settle(pubcomp.packet_id, now),
-            Some(Slot::AwaitAck | Slot::AwaitRec) => {
+            Some(Slot::AwaitAck | Slot::AwaitRec | Slot::AwaitRecord) => {
                 self.fail(ReasonCode::ProtocolError, "PUBCOMP before its PUBREL [MQTT-4.3.3-8]");
             }
             Some(Slot::Done) | None => {}

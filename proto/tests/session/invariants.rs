@@ -177,7 +177,7 @@ impl Model {
         for action in &actions {
             assert!(!self.closed, "an action after the end: {action:?}");
             match action {
-                Action::Publish { token, message } => self.on_publish(*token, message.qos),
+                Action::Publish { token, message, .. } => self.on_publish(*token, message.qos),
                 Action::Send(Packet::PubAck(ack)) => {
                     self.pay(ack.packet_id.get(), QoS::AtLeastOnce);
                 }
@@ -197,7 +197,11 @@ impl Model {
                 }
                 Action::Close(_) => self.closed = true,
                 Action::Send(_) | Action::Dropped { .. } => {}
-                Action::Claim(_) | Action::Unsubscribe(_) => panic!("never asked for: {action:?}"),
+                Action::Claim(_)
+                | Action::Unsubscribe(_)
+                | Action::Complete(_)
+                | Action::Received(_)
+                | Action::Settled(_) => panic!("never asked for: {action:?}"),
             }
         }
         assert_eq!(self.closed, self.rig.session.is_closed());

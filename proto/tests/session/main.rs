@@ -7,6 +7,8 @@ mod deliver;
 #[cfg(test)]
 mod end;
 #[cfg(test)]
+mod inbox;
+#[cfg(test)]
 mod invariants;
 #[cfg(test)]
 mod publish;

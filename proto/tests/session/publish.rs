@@ -27,7 +27,7 @@ fn dup(packet: Packet) -> Packet {
 fn a_qos_0_publish_waits_for_no_answer() {
     let mut rig = Rig::online(Version::V311, config());
     let actions = rig.handle(publish("a/b", QoS::AtMostOnce, 0));
-    let [Action::Publish { token: None, message }] = &actions[..] else { panic!("{actions:?}") };
+    let [Action::Publish { token: None, message, .. }] = &actions[..] else { panic!("{actions:?}") };
     assert_eq!((message.topic.as_ref() as &str, message.publisher.as_ref() as &str), ("a/b", "c"));
 }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::EventLogOptions;
 use super::error::EventLogError;
 use super::record::{Found, RECORD_HEADER};
 use crate::disk::{DiskFile, Fields, random_salt};
@@ -60,10 +61,16 @@ pub(super) struct View {
 }
 
 impl Segment {
-    pub(super) fn create(dir: &Path, ordinal: u64, first: u64, fresh: bool) -> std::io::Result<Segment> {
+    pub(super) fn create(
+        dir: &Path,
+        ordinal: u64,
+        first: u64,
+        fresh: bool,
+        options: &EventLogOptions,
+    ) -> std::io::Result<Segment> {
         let path = dir.join(format!("{ordinal:020}{SUFFIX}"));
         let header = Header { ordinal, salt: random_salt(ordinal), first, fresh };
-        let mut file = DiskFile::create(&path.with_extension("tmp"))?;
+        let mut file = options.faulty(DiskFile::create(&path.with_extension("tmp"))?);
         file.write_all_at(&header.render(), 0)?;
         file.sync_all()?;
         file.publish(&path)?;
@@ -75,9 +82,14 @@ impl Segment {
     }
 
     /// Opens the segment. Of the last one a torn tail is cut, and the rest made durable.
-    pub(super) fn open(path: &Path, ordinal: u64, last: bool) -> Result<Segment, EventLogError> {
+    pub(super) fn open(
+        path: &Path,
+        ordinal: u64,
+        last: bool,
+        options: &EventLogOptions,
+    ) -> Result<Segment, EventLogError> {
         let failed = |source| EventLogError::Io { path: path.to_path_buf(), source };
-        let file = DiskFile::open(path).map_err(failed)?;
+        let file = options.faulty(DiskFile::open(path).map_err(failed)?);
         let bytes = std::fs::read(path).map_err(failed)?;
         let header = Header::parse(path, &bytes, ordinal)?;
         let mut segment = Segment::empty(file, header);

@@ -10,7 +10,11 @@ use super::*;
 
 /// The smallest segments, so that a few events fill several.
 fn open(dir: &Path) -> Result<EventLog, EventLogError> {
-    EventLog::open(dir, EventLogOptions { segment_size: 4096 })
+    EventLog::open(dir, small())
+}
+
+fn small() -> EventLogOptions {
+    EventLogOptions { segment_size: 4096, ..EventLogOptions::default() }
 }
 
 fn event(seq: u64, size: usize) -> (u64, Bytes) {
@@ -225,6 +229,63 @@ fn a_damaged_header_and_a_newer_format_are_refused() {
     assert!(matches!(open(tmp.path()), Err(EventLogError::NewerFormat { found: 2, known: 1, .. })));
 }
 
+/// Every operation that changes the log says the same; what is there can still be read.
+fn refuses_everything(log: &EventLog, words: &str) {
+    let errors = [log.append(&[event(log.last() + 1, 8)]), log.sync(), log.retain(0), log.reset(5000)];
+    for error in errors.map(|result| result.unwrap_err().to_string()) {
+        assert!(error.contains(words) && error.contains("takes no more writes"), "{error}");
+    }
+    assert_eq!(all(log), events(1..log.last() + 1, 100));
+}
+
+#[test]
+fn a_failed_sync_is_never_tried_again() {
+    let tmp = tempfile::tempdir().unwrap();
+    let options = small();
+    let faults = options.faults.clone();
+    let log = EventLog::open(tmp.path(), options).unwrap();
+    log.append(&events(1..4, 100)).unwrap();
+    faults.fail_sync_after(0);
+    assert!(log.sync().unwrap_err().to_string().contains("Input/output error"));
+    refuses_everything(&log, "Input/output error");
+}
+
+#[test]
+fn a_torn_write_is_an_error_and_loses_nothing_synced() {
+    let tmp = tempfile::tempdir().unwrap();
+    let options = small();
+    let faults = options.faults.clone();
+    let log = EventLog::open(tmp.path(), options).unwrap();
+    log.append(&events(1..4, 100)).unwrap();
+    log.sync().unwrap();
+    faults.tear_next_write_at(150);
+    assert!(log.append(&events(4..9, 100)).unwrap_err().to_string().contains("Input/output error"));
+    assert_eq!(log.last(), 3);
+    refuses_everything(&log, "Input/output error");
+    drop(log);
+    // The whole one of the torn write's events may be there.
+    assert_eq!(all(&open(tmp.path()).unwrap()), events(1..5, 100));
+}
+
+#[test]
+fn a_full_disk_is_an_error_when_events_are_written_and_when_the_next_file_is_due() {
+    for written_before in [3, 33] {
+        let tmp = tempfile::tempdir().unwrap();
+        let options = small();
+        let faults = options.faults.clone();
+        let log = EventLog::open(tmp.path(), options).unwrap();
+        log.append(&events(1..written_before + 1, 100)).unwrap();
+        faults.refuse_writes();
+        let error = log.append(&events(written_before + 1..60, 100)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
+        refuses_everything(&log, "No space left");
+        drop(log);
+        let log = open(tmp.path()).unwrap();
+        assert_eq!(all(&log), events(1..written_before + 1, 100));
+        log.append(&events(written_before + 1..60, 100)).unwrap();
+    }
+}
+
 #[test]
 fn readers_see_whole_events_in_order_while_the_log_grows_and_shrinks() {
     const LAST: u64 = 20_000;
@@ -323,7 +384,7 @@ proptest! {
                     drop(log);
                     // A power cut loses some of what was not synced: never events at or before `synced`.
                     let path = files(tmp.path()).pop().unwrap();
-                    let first = Segment::open(&path, ordinal(&path), true).unwrap().first();
+                    let first = Segment::open(&path, ordinal(&path), true, &small()).unwrap().first();
                     let mut durable = 48;
                     for event in kept.iter().filter(|event| (first..=synced).contains(&event.0)) {
                         durable += RECORD_HEADER + event.1.len();

@@ -59,6 +59,7 @@ impl Ledger {
                 account.purge(index);
                 account.purged = Some(Kept { segment, index, payload: payload() });
             }
+            Kind::Forget => *account = Account::default(),
         }
     }
 

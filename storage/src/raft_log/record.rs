@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     Truncate,
     /// Entries up to and including `index` are void; the payload describes the last of them.
     Purge,
+    /// Everything of the group before it is void.
+    Forget,
 }
 
 impl Kind {
@@ -39,6 +41,7 @@ impl Kind {
             Kind::Committed => 3,
             Kind::Truncate => 4,
             Kind::Purge => 5,
+            Kind::Forget => 6,
         }
     }
 
@@ -49,6 +52,7 @@ impl Kind {
             3 => Some(Kind::Committed),
             4 => Some(Kind::Truncate),
             5 => Some(Kind::Purge),
+            6 => Some(Kind::Forget),
             _ => None,
         }
     }

@@ -126,6 +126,10 @@ impl Replay {
             Kind::Committed => group.committed = Some(Bytes::copy_from_slice(found.payload)),
             Kind::Truncate => group.truncate(found.index),
             Kind::Purge => group.purge(found.index, Bytes::copy_from_slice(found.payload)),
+            Kind::Forget => {
+                self.groups.remove(&found.group);
+                self.seen.remove(&found.group);
+            }
         }
         let payload = || Bytes::copy_from_slice(found.payload);
         self.ledger.note(segment.number, found.kind, found.group, found.index, payload);

@@ -17,6 +17,8 @@ use crate::failure::Failure;
 
 /// Told once the operation is durable, or has failed.
 pub(crate) type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
+/// Told why the log has failed.
+pub(crate) type Watcher = Box<dyn FnOnce(String) + Send>;
 
 /// What the log has done since it was opened, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +45,7 @@ pub(crate) enum Op {
     Vote { group: u32, vote: Bytes, done: Done },
     Truncate { group: u32, from: u64 },
     Purge { group: u32, index: u64, meta: Bytes },
+    Forget { group: u32, done: Done },
 }
 
 impl Op {
@@ -50,7 +53,7 @@ impl Op {
         let (records, payload) = match self {
             Op::Append { entries, .. } => (entries.len(), entries.iter().map(|entry| entry.1.len()).sum()),
             Op::Vote { vote, .. } => (1, vote.len()),
-            Op::Truncate { .. } => (1, 0),
+            Op::Truncate { .. } | Op::Forget { .. } => (1, 0),
             Op::Purge { meta, .. } => (1, meta.len()),
         };
         (records * RECORD_HEADER + payload) as u64
@@ -58,7 +61,7 @@ impl Op {
 
     pub(crate) fn into_done(self) -> Option<Done> {
         match self {
-            Op::Append { done, .. } | Op::Vote { done, .. } => Some(done),
+            Op::Append { done, .. } | Op::Vote { done, .. } | Op::Forget { done, .. } => Some(done),
             Op::Truncate { .. } | Op::Purge { .. } => None,
         }
     }
@@ -72,6 +75,7 @@ pub(crate) struct State {
     pub(crate) committed: BTreeMap<u32, Bytes>,
     pub(crate) segments: BTreeMap<u64, Arc<Segment>>,
     pub(crate) failed: Option<Failure>,
+    pub(crate) watchers: Vec<Watcher>,
     pub(crate) closing: bool,
     pub(crate) writer: Option<ThreadId>,
     pub(crate) stats: LogStats,
@@ -151,10 +155,13 @@ impl Shared {
         self.work.notify_one();
     }
 
-    /// Waits for work; `None` when the log is closed and all is done.
+    /// Waits for work; `None` when the log is closed and all is done, or when it has failed.
     pub(crate) fn take_work(&self) -> Option<(Vec<Op>, BTreeMap<u32, Bytes>)> {
         let mut state = self.state.lock();
         loop {
+            if state.failed.is_some() {
+                return None;
+            }
             if !state.queue.is_empty() || state.closing && !state.committed.is_empty() {
                 let state = &mut *state;
                 return Some((std::mem::take(&mut state.queue), std::mem::take(&mut state.committed)));
@@ -170,15 +177,28 @@ impl Shared {
         self.room.notify_all();
     }
 
-    /// From now on every operation fails; those being written and those queued are told so.
-    pub(crate) fn fail(&self, failure: Failure, writing: Vec<Op>) {
+    /// From now on every operation fails, and those who watch are told. What is queued is left to the writer, which
+    /// answers in the order of the calls.
+    pub(crate) fn fail(&self, failure: Failure) {
         let mut state = self.state.lock();
         let failure = state.failed.get_or_insert(failure).clone();
+        let watchers = std::mem::take(&mut state.watchers);
+        drop(state);
+        self.work.notify_one();
+        self.made_room();
+        for watcher in watchers {
+            watcher(failure.text().to_owned());
+        }
+    }
+
+    /// Tells those being written and those queued why the log has failed, if it has.
+    pub(crate) fn answer_failed(&self, writing: Vec<Op>) {
+        let mut state = self.state.lock();
+        let Some(failure) = state.failed.clone() else { return };
         let queue = std::mem::take(&mut state.queue);
         state.committed.clear();
         state.stats.queued_bytes = 0;
         drop(state);
-        self.made_room();
         for done in writing.into_iter().chain(queue).filter_map(Op::into_done) {
             done(Err(failure.to_error()));
         }

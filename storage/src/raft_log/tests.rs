@@ -5,6 +5,7 @@ mod crash;
 mod failing;
 mod freeing;
 mod model;
+mod watching;
 
 use std::fs;
 use std::path::PathBuf;

@@ -56,11 +56,14 @@ impl Writer {
                 return self.give_up(Vec::new(), &error, "freeing old segments");
             }
         }
+        // A read may have found damage; what was queued meanwhile waits for its answer.
+        self.shared.answer_failed(Vec::new());
     }
 
     fn give_up(&self, ops: Vec<Op>, error: &io::Error, what: &str) {
         tracing::error!(dir = %self.dir.display(), %error, "the write-ahead log failed while {what}");
-        self.shared.fail(Failure::new("write-ahead log", what, error), ops);
+        self.shared.fail(Failure::new("write-ahead log", what, error));
+        self.shared.answer_failed(ops);
     }
 
     fn write(&mut self, ops: &[Op], committed: &BTreeMap<u32, Bytes>) -> io::Result<Vec<Placed>> {
@@ -75,6 +78,7 @@ impl Writer {
                 }
                 Op::Vote { group, vote, .. } => _ = self.put(Kind::Vote, *group, 0, vote)?,
                 Op::Truncate { group, from } => _ = self.put(Kind::Truncate, *group, *from, &Bytes::new())?,
+                Op::Forget { group, .. } => _ = self.put(Kind::Forget, *group, 0, &Bytes::new())?,
                 Op::Purge { group, index, meta } => _ = self.put(Kind::Purge, *group, *index, meta)?,
             }
         }

@@ -17,12 +17,23 @@ pub struct Options {
     pub session_expiry: Option<u32>,
     pub username: Option<String>,
     pub will: Option<(String, Vec<u8>)>,
+    /// Seconds; 5.0 only.
+    pub will_delay: u32,
 }
 
 impl Options {
     pub fn new(version: Version, client_id: impl Into<String>) -> Self {
         let client_id = client_id.into();
-        Self { version, client_id, clean_start: true, keep_alive: 0, session_expiry: None, username: None, will: None }
+        Self {
+            version,
+            client_id,
+            clean_start: true,
+            keep_alive: 0,
+            session_expiry: None,
+            username: None,
+            will: None,
+            will_delay: 0,
+        }
     }
 
     pub fn v5(client_id: impl Into<String>) -> Self {
@@ -59,13 +70,21 @@ impl Options {
         self
     }
 
+    pub fn will_delay(mut self, seconds: u32) -> Self {
+        self.will_delay = seconds;
+        self
+    }
+
     pub(super) fn connect(&self) -> Packet {
         let will = self.will.as_ref().map(|(topic, payload)| Will {
             topic: ByteString::from(topic.as_str()),
             payload: Bytes::copy_from_slice(payload),
             qos: QoS::AtMostOnce,
             retain: false,
-            properties: WillProperties::default(),
+            properties: WillProperties {
+                delay_interval: (self.will_delay > 0).then_some(self.will_delay),
+                ..WillProperties::default()
+            },
         });
         Packet::Connect(Box::new(Connect {
             version: self.version,

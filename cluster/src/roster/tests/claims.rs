@@ -1,13 +1,13 @@
-use rollcall_proto::schema::roster::{Claim, Expire, Granted, NodeDraining, Reason, command, event, outcome};
+use rollcall_proto::schema::roster::{Claim, Expire, NodeDraining, Reason, command, event, outcome};
 
 use super::*;
-use crate::roster::{Owner, RouteChange};
+use crate::roster::Owner;
 
 #[test]
 fn a_fresh_claim_owns_a_new_session_and_says_so_in_one_event() {
     let mut bench = Bench::new();
     let (outcome, effects) = bench.claim(A, clean("x"));
-    assert_eq!(outcome, outcome::Kind::Granted(Granted { epoch: 1, session_present: false, ..Granted::default() }));
+    assert_eq!(outcome, grant(1, false, 1, false));
     assert_eq!(told(&effects), ["x 1 connected on node-1"]);
     let event = &effects.events[0];
     assert_eq!((event.seq, event.time), (1, bench.now));
@@ -28,7 +28,7 @@ fn a_takeover_from_another_node_ends_the_old_connection_in_the_name_of_its_node(
     let mut bench = Bench::new();
     bench.granted(A, lasting("x"));
     let (outcome, effects) = bench.claim(B, lasting("x"));
-    assert_eq!(outcome, outcome::Kind::Granted(Granted { epoch: 2, session_present: true, ..Granted::default() }));
+    assert_eq!(outcome, grant(2, true, 1, true));
     assert_eq!(told(&effects), ["x 1 disconnected Takeovered on node-1", "x 2 connected on node-2"]);
     let lost = &effects.lost[0];
     assert_eq!((&*lost.client_id, lost.owner.node, lost.epoch, lost.reason), ("x", A, 1, Reason::Takeovered));
@@ -54,18 +54,7 @@ fn a_resumed_session_keeps_its_subscriptions_and_moves_their_routes() {
     let epoch = bench.granted(A, lasting("x"));
     bench.subscribe(A, "x", epoch, &["a", "b"]);
     let (_, effects) = bench.claim(B, lasting("x"));
-    let moves: Vec<(bool, &str, NodeId)> = effects
-        .routes
-        .iter()
-        .map(|change| match change {
-            RouteChange::Add { filter, owner, is_new, .. } => {
-                assert!(is_new);
-                (true, &**filter, owner.node)
-            }
-            RouteChange::Remove { filter, owner, .. } => (false, &**filter, owner.node),
-        })
-        .collect();
-    assert_eq!(moves, [(false, "a", A), (false, "b", A), (true, "a", B), (true, "b", B)]);
+    assert_eq!(routed(&effects.routes), ["remove a 1", "remove b 1", "add a 2", "add b 2"]);
     assert_eq!(bench.roster.session("x").unwrap().incarnation, 1, "the same session goes on");
 }
 
@@ -75,11 +64,11 @@ fn a_clean_start_begins_another_session_without_the_old_subscriptions() {
     let epoch = bench.granted(A, lasting("x"));
     bench.subscribe(A, "x", epoch, &["a"]);
     let (outcome, effects) = bench.claim(B, Claim { clean_start: true, ..lasting("x") });
-    assert_eq!(outcome, outcome::Kind::Granted(Granted { epoch: 2, session_present: false, ..Granted::default() }));
+    assert_eq!(outcome, grant(2, false, 2, true));
     let session = bench.roster.session("x").unwrap();
     assert!(session.subscriptions.is_empty());
     assert_eq!(session.incarnation, 2);
-    assert!(matches!(effects.routes[..], [RouteChange::Remove { .. }]));
+    assert_eq!(routed(&effects.routes), ["remove a 1", "unkeep a"]);
 }
 
 #[test]
@@ -88,7 +77,7 @@ fn a_session_of_expiry_0_ends_when_it_is_taken_over() {
     let epoch = bench.granted(A, Claim { session_expiry: 0, ..lasting("x") });
     bench.subscribe(A, "x", epoch, &["a"]);
     let (outcome, _) = bench.claim(B, lasting("x"));
-    assert_eq!(outcome, outcome::Kind::Granted(Granted { epoch: 2, session_present: false, ..Granted::default() }));
+    assert_eq!(outcome, grant(2, false, 2, true));
     assert!(bench.roster.session("x").unwrap().subscriptions.is_empty());
 }
 
@@ -100,10 +89,7 @@ fn an_offline_session_is_resumed_until_its_expiry_has_passed() {
         bench.release(A, "x", epoch);
         bench.now += later;
         let (outcome, effects) = bench.claim(B, lasting("x"));
-        assert_eq!(
-            outcome,
-            outcome::Kind::Granted(Granted { epoch: 2, session_present: present, ..Granted::default() })
-        );
+        assert_eq!(outcome, grant(2, present, if present { 1 } else { 2 }, true));
         assert_eq!(told(&effects), ["x 2 connected on node-2"], "nobody was connected: nobody is disconnected");
     }
 }
@@ -116,7 +102,7 @@ fn a_session_that_never_expires_is_there_after_a_century() {
     bench.now += 100 * 365 * 86_400_000;
     bench.run(A, command::Kind::Expire(Expire { client_ids: vec!["x".into()] }));
     let (outcome, _) = bench.claim(B, lasting("x"));
-    assert_eq!(outcome, outcome::Kind::Granted(Granted { epoch: 2, session_present: true, ..Granted::default() }));
+    assert_eq!(outcome, grant(2, true, 1, true));
 }
 
 #[test]

@@ -1,17 +1,21 @@
 //! Any commands in any order: what the roster promises must hold after each batch.
 
+mod watcher;
+mod wills;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rollcall_proto::schema::roster::{
-    Claim, Expire, Kick, Limits, NodeDown, NodeDraining, NodeStopped, Reap, Unsubscribe,
+    Claim, DropWills, Expire, FireWills, Kick, Limits, MatchWills, NodeDown, NodeDraining, NodeStopped, Overflowed,
+    Reap, Unsubscribe, Will,
 };
 
 use super::*;
-use crate::roster::{Owner, RouteChange};
-use crate::routes::Routes;
+use crate::roster::Owner;
+use watcher::Watcher;
+use wills::Estate;
 
 const NODES: [NodeId; 3] = [A, B, C];
 const IDS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -23,8 +27,8 @@ const TOPICS: [&str; 3] = ["s/1", "s/2", "t"];
 /// What one node may ask for; ids, filters and nodes by their place in the lists above.
 #[derive(Debug, Clone)]
 enum Wish {
-    Claim { id: usize, clean_start: bool, expiry: u32 },
-    Release { id: usize, behind: u64, expiry: Option<u32> },
+    Claim { id: usize, clean_start: bool, expiry: u32, will: Option<(u32, bool)> },
+    Release { id: usize, behind: u64, expiry: Option<u32>, without_will: bool },
     Subscribe { id: usize, behind: u64, filters: Vec<(usize, u32)> },
     Unsubscribe { id: usize, behind: u64, filters: Vec<usize> },
     Kick { id: usize, purge: bool },
@@ -33,6 +37,10 @@ enum Wish {
     Stopped,
     Down { node: usize },
     Reap { limit: u32 },
+    Overflowed { id: usize, behind: u64 },
+    FireAll,
+    MatchAll,
+    DropFirst,
 }
 
 #[derive(Debug, Clone)]
@@ -63,11 +71,12 @@ fn wish() -> impl Strategy<Value = Wish> {
     // Mostly the session's present epoch.
     let behind = || prop_oneof![6 => Just(0_u64), 1 => 1..3_u64];
     let expiry = || prop_oneof![Just(0), Just(10), Just(u32::MAX)];
+    let will = || (prop_oneof![Just(0), Just(5), Just(60)], any::<bool>());
     prop_oneof![
-        12 => (id(), any::<bool>(), expiry())
-            .prop_map(|(id, clean_start, expiry)| Wish::Claim { id, clean_start, expiry }),
-        5 => (id(), behind(), proptest::option::of(expiry()))
-            .prop_map(|(id, behind, expiry)| Wish::Release { id, behind, expiry }),
+        12 => (id(), any::<bool>(), expiry(), proptest::option::of(will()))
+            .prop_map(|(id, clean_start, expiry, will)| Wish::Claim { id, clean_start, expiry, will }),
+        5 => (id(), behind(), proptest::option::of(expiry()), any::<bool>())
+            .prop_map(|(id, behind, expiry, without_will)| Wish::Release { id, behind, expiry, without_will }),
         6 => (id(), behind(), vec((0..FILTERS.len(), 0..3_u32), 0..4))
             .prop_map(|(id, behind, filters)| Wish::Subscribe { id, behind, filters }),
         4 => (id(), behind(), vec(0..FILTERS.len(), 0..4))
@@ -78,6 +87,10 @@ fn wish() -> impl Strategy<Value = Wish> {
         1 => Just(Wish::Stopped),
         2 => (0..NODES.len()).prop_map(|node| Wish::Down { node }),
         2 => (1..4_u32).prop_map(|limit| Wish::Reap { limit }),
+        1 => (id(), behind()).prop_map(|(id, behind)| Wish::Overflowed { id, behind }),
+        3 => Just(Wish::FireAll),
+        2 => Just(Wish::MatchAll),
+        1 => Just(Wish::DropFirst),
     ]
 }
 
@@ -91,122 +104,6 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (limit(), limit()).prop_map(|(all, node)| Step::Limits { all, node }),
         2 => (0..20_000_u64).prop_map(|millis| Step::Wait { millis }),
     ]
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Told {
-    online: Option<u64>,
-    last: u64,
-}
-
-type Live = BTreeMap<(Arc<str>, Arc<str>), (Owner, SubscriptionOptions)>;
-
-/// What an outsider knows who reads effects only.
-struct Watcher {
-    seq: u64,
-    clients: BTreeMap<String, Told>,
-    live: Live,
-    routes: Vec<Routes>,
-}
-
-impl Watcher {
-    fn new() -> Self {
-        Watcher {
-            seq: 0,
-            clients: BTreeMap::new(),
-            live: Live::new(),
-            routes: NODES.iter().map(|node| Routes::new(*node)).collect(),
-        }
-    }
-
-    fn follow(&mut self, effects: &Effects) {
-        for event in &effects.events {
-            self.hear(event);
-        }
-        for change in &effects.routes {
-            self.route(change);
-            for routes in &mut self.routes {
-                routes.change(change);
-            }
-        }
-        let ends = effects
-            .events
-            .iter()
-            .filter(|event| event.epoch != 0 && matches!(event.body, Some(event::Body::Disconnected(_))));
-        let ends: Vec<_> = ends.map(|event| (event.client_id.clone(), event.epoch)).collect();
-        let lost: Vec<_> = effects.lost.iter().map(|lost| (lost.client_id.to_string(), lost.epoch)).collect();
-        assert_eq!(ends, lost, "each lost connection is one event, and the other way round");
-    }
-
-    fn hear(&mut self, event: &Event) {
-        assert_eq!(event.seq, self.seq + 1, "a gap");
-        self.seq = event.seq;
-        let client = self.clients.entry(event.client_id.clone()).or_default();
-        match event.body.as_ref().unwrap() {
-            event::Body::Connected(_) => {
-                assert_eq!(client.online, None, "connected twice: {event:?}");
-                assert!(event.epoch > client.last, "epochs rise: {event:?} after {client:?}");
-                *client = Told { online: Some(event.epoch), last: event.epoch };
-            }
-            event::Body::Disconnected(_) if event.epoch == 0 => {}
-            event::Body::Disconnected(_) => {
-                assert_eq!(client.online.take(), Some(event.epoch), "{event:?}");
-            }
-            event::Body::Subscribed(_) | event::Body::Unsubscribed(_) => {
-                assert_eq!(client.online, Some(event.epoch), "{event:?}");
-            }
-        }
-    }
-
-    fn route(&mut self, change: &RouteChange) {
-        match change.clone() {
-            RouteChange::Add { filter, client_id, owner, options, is_new } => {
-                let before = self.live.insert((filter, client_id), (owner, options));
-                assert_eq!(before.is_none(), is_new, "{change:?}");
-                assert!(before.is_none_or(|before| before.0 == owner), "{change:?} without a removal");
-            }
-            RouteChange::Remove { filter, client_id, owner } => {
-                let before = self.live.remove(&(filter, client_id));
-                assert_eq!(before.map(|before| before.0), Some(owner), "{change:?}");
-            }
-        }
-    }
-
-    fn agrees_with(&self, roster: &Roster) {
-        assert_eq!(roster.seq(), self.seq);
-        let mut live = Live::new();
-        for id in IDS {
-            let session = roster.session(id);
-            let online = session.filter(|session| session.owner.is_some()).map(|session| session.epoch);
-            assert_eq!(self.clients.get(id).copied().unwrap_or_default().online, online, "{id}");
-            assert!(session.is_none_or(|session| session.subscriptions.len() <= MAX_FILTERS as usize));
-            let Some((session, owner)) = session.and_then(|session| Some((session, session.owner?))) else { continue };
-            for (filter, options) in &session.subscriptions {
-                live.insert((filter.clone(), id.into()), (owner, *options));
-            }
-        }
-        assert_eq!(self.live, live);
-    }
-
-    fn routes_are_those_of(&self, roster: &Roster) {
-        for (routes, node) in self.routes.iter().zip(NODES) {
-            let mut rebuilt = Routes::new(node);
-            for change in roster.routes() {
-                rebuilt.change(&change);
-            }
-            for topic in TOPICS {
-                assert_eq!(matched(routes, topic), matched(&rebuilt, topic), "{topic} on {node}");
-            }
-        }
-    }
-}
-
-/// Every filter that matches; two of them may have the same subscribers.
-fn matched(routes: &Routes, topic: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    routes.for_each_match(topic, |route| found.push(format!("{route:?}")));
-    found.sort();
-    found
 }
 
 /// The counts against the sessions themselves.
@@ -283,12 +180,17 @@ fn to_command(roster: &Roster, wish: &Wish) -> command::Kind {
     let epoch =
         |id: &usize, behind: &u64| roster.session(IDS[*id]).map_or(1, |session| session.epoch).saturating_sub(*behind);
     match wish {
-        Wish::Claim { id, clean_start, expiry } => {
-            command::Kind::Claim(Claim { clean_start: *clean_start, session_expiry: *expiry, ..clean(IDS[*id]) })
-        }
-        Wish::Release { id, behind, expiry } => {
-            command::Kind::Release(Release { session_expiry: *expiry, ..release(IDS[*id], epoch(id, behind)) })
-        }
+        Wish::Claim { id, clean_start, expiry, will } => command::Kind::Claim(Claim {
+            clean_start: *clean_start,
+            session_expiry: *expiry,
+            will: will.map(|(delay, retain)| Will { delay, retain, ..Will::default() }),
+            ..clean(IDS[*id])
+        }),
+        Wish::Release { id, behind, expiry, without_will } => command::Kind::Release(Release {
+            session_expiry: *expiry,
+            without_will: *without_will,
+            ..release(IDS[*id], epoch(id, behind))
+        }),
         Wish::Subscribe { id, behind, filters } => command::Kind::Subscribe(Subscribe {
             client_id: IDS[*id].into(),
             epoch: epoch(id, behind),
@@ -313,6 +215,19 @@ fn to_command(roster: &Roster, wish: &Wish) -> command::Kind {
             let (node, epoch) = of.map_or((A, 1), |orphans| (orphans.node, orphans.epoch));
             command::Kind::Reap(Reap { node, epoch, limit: *limit })
         }
+        Wish::Overflowed { id, behind } => {
+            let incarnation = roster.session(IDS[*id]).map_or(1, |session| session.incarnation);
+            let incarnation = incarnation.saturating_sub(*behind);
+            command::Kind::Overflowed(Overflowed { client_id: IDS[*id].into(), incarnation })
+        }
+        Wish::FireAll => command::Kind::FireWills(FireWills { wills: roster.due_wills(u64::MAX, usize::MAX) }),
+        Wish::MatchAll => {
+            command::Kind::MatchWills(MatchWills { wills: roster.firing().map(|will| will.id()).collect() })
+        }
+        Wish::DropFirst => {
+            let first = roster.matched_after(0).next();
+            command::Kind::DropWills(DropWills { numbers: first.map(|will| will.number).into_iter().collect() })
+        }
     }
 }
 
@@ -327,6 +242,7 @@ fn live_through(steps: &[Step]) {
     let mut roster = Roster::default();
     let mut copy: Option<Roster> = None;
     let mut watcher = Watcher::new();
+    let mut estate = Estate::default();
     let mut author = Author { log: Vec::new(), now: 1_000, numbers: BTreeMap::new() };
     let ups = (0..NODES.len()).map(|node| Step::Up { node, boot: 1 }).collect::<Vec<_>>();
     for (at, step) in ups.iter().chain(steps).enumerate() {
@@ -339,6 +255,7 @@ fn live_through(steps: &[Step]) {
         let effects = roster.apply(author.now, &batch);
         watcher.follow(&effects);
         watcher.agrees_with(&roster);
+        estate.follow(&batch, &effects, &roster);
         counts_hold(&roster);
         limits_hold(&before, &roster);
         if let Some(copy) = &mut copy {

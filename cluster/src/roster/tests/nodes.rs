@@ -114,7 +114,7 @@ fn an_orphan_may_be_claimed_before_it_is_reaped() {
     fill(&mut bench, A, 3);
     bench.run(B, down(A, 1));
     let (outcome, effects) = bench.claim(B, lasting("c1"));
-    assert_eq!(outcome, outcome::Kind::Granted(Granted { epoch: 2, session_present: true, ..Granted::default() }));
+    assert_eq!(outcome, grant(2, true, 1, true));
     assert_eq!(told(&effects), ["c1 1 disconnected ServerInternalError on node-2", "c1 2 connected on node-2"]);
     assert_eq!(bench.roster.orphans().next().unwrap().remaining, 2);
     let (lost, _) = reap_all(&mut bench, C, A, 1, 100);

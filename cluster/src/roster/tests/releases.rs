@@ -81,7 +81,7 @@ fn expire_touches_neither_the_online_nor_those_whose_time_has_not_come() {
     bench.granted(A, lasting("online"));
     let epoch = bench.granted(A, lasting("offline"));
     bench.release(A, "offline", epoch);
-    let due = |bench: &Bench| bench.roster.expired(0..super::super::pages::PAGES, bench.now, 10);
+    let due = |bench: &Bench| bench.roster.expired(0..crate::pages::PAGES, bench.now, 10);
     bench.now += 3_599_999;
     assert!(due(&bench).is_empty());
     bench.run(B, expire("offline"));

@@ -70,21 +70,6 @@ fn memory_is_bounded_and_older_entries_come_from_disk() {
 }
 
 #[test]
-fn a_damaged_record_is_noticed_when_it_is_read() {
-    let tmp = tempfile::tempdir().unwrap();
-    let log = RaftLog::open(tmp.path(), RaftLogOptions { cache_bytes: 0, ..small() }).unwrap();
-    append(&log, 1, entries(0..3, 100)).unwrap();
-    let path = segments(tmp.path()).remove(0);
-    let offset = offsets(&path)[1] + RECORD_HEADER + 50;
-    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
-    std::os::unix::fs::FileExt::write_all_at(&file, b"?", offset as u64).unwrap();
-    let error = log.read(1, 0..3, u64::MAX).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-    assert!(error.to_string().contains(&path.display().to_string()), "{error}");
-    assert_eq!(log.read(1, 2..3, u64::MAX).unwrap(), entries(2..3, 100));
-}
-
-#[test]
 fn an_entry_out_of_turn_is_refused_and_the_log_goes_on() {
     let tmp = tempfile::tempdir().unwrap();
     let log = RaftLog::open(tmp.path(), small()).unwrap();

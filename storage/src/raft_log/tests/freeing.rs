@@ -57,6 +57,26 @@ fn a_group_that_pins_the_oldest_segment_is_named() {
 }
 
 #[test]
+fn a_forgotten_group_pins_nothing_and_begins_anew() {
+    let tmp = tempfile::tempdir().unwrap();
+    let log = RaftLog::open(tmp.path(), small()).unwrap();
+    vote(&log, 7, b"vote of 7").unwrap();
+    append(&log, 7, entries(5..8, 10)).unwrap();
+    fill(&log, 1, 0, 3);
+    assert_eq!(log.oldest_pin().map(|pin| pin.group), Some(1));
+    let (tx, rx) = mpsc::channel();
+    log.purge(1, 3, Bytes::new()).unwrap();
+    log.forget(7, move |result| tx.send(result).unwrap());
+    rx.recv().unwrap().unwrap();
+    assert_eq!((log.state(7), log.size(7)), (GroupState::default(), 0));
+    append(&log, 7, entries(0..2, 10)).unwrap();
+    drop(log);
+    let log = RaftLog::open(tmp.path(), small()).unwrap();
+    assert_eq!(log.state(7), GroupState { last_index: Some(1), ..GroupState::default() });
+    assert_eq!(all(&log, 7), entries(0..2, 10));
+}
+
+#[test]
 fn entries_whose_predecessors_are_deleted_need_the_later_purge_alone() {
     let tmp = tempfile::tempdir().unwrap();
     let log = RaftLog::open(tmp.path(), small()).unwrap();

@@ -13,6 +13,7 @@ enum Step {
     Committed { group: u32, committed: Vec<u8> },
     Truncate { group: u32, back: Option<u64> },
     Purge { group: u32, ahead: u64 },
+    Forget { group: u32 },
     Reopen,
 }
 
@@ -25,7 +26,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (group.clone(), bytes.clone()).prop_map(|(group, vote)| Step::Vote { group, vote }),
         2 => (group.clone(), bytes).prop_map(|(group, committed)| Step::Committed { group, committed }),
         2 => (group.clone(), prop::option::weighted(0.9, 0u64..8)).prop_map(|(group, back)| Step::Truncate { group, back }),
-        3 => (group, 0u64..20).prop_map(|(group, ahead)| Step::Purge { group, ahead }),
+        3 => (group.clone(), 0u64..20).prop_map(|(group, ahead)| Step::Purge { group, ahead }),
+        1 => group.prop_map(|group| Step::Forget { group }),
         2 => Just(Step::Reopen),
     ]
 }
@@ -102,6 +104,11 @@ fn apply(step: Step, log: &RaftLog, models: &mut [Model]) {
             let after = back.and_then(|back| model.next.checked_sub(back + 1));
             model.truncate(after);
             log.truncate_after(group, after).unwrap();
+        }
+        Step::Forget { group } => {
+            let life = models[group as usize].life;
+            models[group as usize] = Model { life, ..Model::default() };
+            log.forget(group, |result| result.unwrap());
         }
         Step::Purge { group, ahead } => {
             let model = &mut models[group as usize];

@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// Enough that the first write to a page after a snapshot copies few records, even at millions of keys.
 pub const PAGES: usize = 32_768;
 
-type Page<V> = BTreeMap<Box<str>, Arc<V>>;
+type Page<V> = BTreeMap<Arc<str>, Arc<V>>;
 
 /// Keys are spread over pages by a fixed hash, so that its order is the same on every node and in every run.
 #[derive(Debug, Clone)]
@@ -34,6 +34,11 @@ impl<V: Clone> PageMap<V> {
         self.len == 0
     }
 
+    /// The key as it is kept here, for who wants to share it.
+    pub fn entry(&self, key: &str) -> Option<(&Arc<str>, &V)> {
+        self.pages[page_of(key)].get_key_value(key).map(|(key, value)| (key, &**value))
+    }
+
     pub fn get(&self, key: &str) -> Option<&V> {
         self.pages[page_of(key)].get(key).map(|value| &**value)
     }
@@ -41,7 +46,8 @@ impl<V: Clone> PageMap<V> {
     /// Copies the page if a snapshot still shares it.
     pub fn get_mut(&mut self, key: &str) -> Option<&mut V> {
         let page = &mut self.pages[page_of(key)];
-        if !page.contains_key(key) {
+        // Asked first where the answer may cost a copy.
+        if Arc::strong_count(page) > 1 && !page.contains_key(key) {
             return None;
         }
         Arc::make_mut(page).get_mut(key).map(Arc::make_mut)
@@ -81,17 +87,20 @@ impl<V: Clone> PageMap<V> {
     /// Everything behind `key` in the map's own order, whether or not `key` is still there.
     pub fn after(&self, key: &str) -> impl Iterator<Item = (&str, &V)> {
         let number = page_of(key);
-        let rest: Range<'_, Box<str>, Arc<V>> =
+        let rest: Range<'_, Arc<str>, Arc<V>> =
             self.pages[number].range::<str, _>((Bound::Excluded(key), Bound::Unbounded));
         rest.map(|(key, value)| (&**key, &**value)).chain((number + 1..PAGES).flat_map(|next| self.page(next)))
     }
 }
 
-/// FNV-1a, folded: any fixed hash does, this one needs no table and no seed.
+/// Any fixed hash does: this one needs no table and no seed.
+pub(crate) fn fnv1a(key: &str) -> u64 {
+    key.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+/// Folded, so that all of the hash counts.
 fn page_of(key: &str) -> usize {
-    let hash = key
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let hash = fnv1a(key);
     ((hash ^ (hash >> 32) ^ (hash >> 17)) % PAGES as u64) as usize
 }
 

@@ -1,0 +1,191 @@
+//! From a configuration to a running node.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rollcall_proto::schema::node::node_server::NodeServer;
+use rollcall_storage::{Bodies, BodiesOptions, DataDir, EventLog, EventLogOptions, Identity, RaftLog, RaftLogOptions};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tonic::transport::server::TcpIncoming;
+
+use super::{Cluster, Inner, StartError};
+use crate::config::Config;
+use crate::courier::{Courier, Office};
+use crate::desk::Desk;
+use crate::feed::EventFeed;
+use crate::follow::Follower;
+use crate::forward::{Links, Received};
+use crate::groups::{Ground, Group, Groups};
+use crate::housekeeper::{Housekeeper, watch_fence};
+use crate::join::Admission;
+use crate::lease::Leases;
+use crate::member::{Formation, peers_hash};
+use crate::placement::{Planner, Steward};
+use crate::propose::Proposer;
+use crate::raft::ROSTER;
+use crate::raft::peers::{MAX_MESSAGE, Peers};
+use crate::replica::{Observer, Replica};
+use crate::server::Server;
+use crate::shard::Shards;
+use crate::shard::spill::Spill;
+use crate::snapshotter::Snapshotter;
+use crate::wills::Executor;
+
+impl Cluster {
+    /// Opens the disk, binds the port and starts this node's part; it joins in the background, see
+    /// [`Self::readiness`].
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing on disk was changed then.
+    pub async fn start(config: Config, observer: Arc<dyn Observer>) -> Result<Cluster, StartError> {
+        let config = Arc::new(config);
+        let identity = Identity { cluster: config.cluster_name.clone(), node: config.node_name.clone() };
+        let listener = bind(&config).await?;
+        let data_dir = DataDir::open(&config.data_dir, &identity, rand::random::<u64>() >> 1 | 1)?;
+        let log = RaftLog::open(&data_dir.raft_log(), RaftLogOptions::default())?;
+        let events = EventLog::open(&data_dir.events(), event_log_options(config.event_retention))?;
+        let bodies = Bodies::open(&data_dir.bodies(), BodiesOptions::default())?;
+        let spill = Spill::new(bodies, config.inbox_memory / u64::from(config.shards.max(1)));
+        let feed = EventFeed::new(events, config.event_memory, config.event_retention);
+        let replica = Arc::new(Replica::new(data_dir.node_id(), feed, observer));
+        let peers = Peers::new(config.rpc_timeout);
+        let raft_config = crate::raft::config(&config.cluster_name, config.heartbeat, config.election)
+            .map_err(|error| StartError::Timing(error.to_string()))?;
+        let groups = Groups::new(Ground {
+            me: replica.me(),
+            log,
+            snapshots: data_dir.snapshots(),
+            peers: peers.clone(),
+            rpc_address: config.rpc_advertise.clone(),
+            raft_config,
+        });
+        let roster = groups.start_roster(replica.clone()).await?;
+        let desk = Arc::new(Desk::new(groups.clone(), roster.clone(), replica.clone(), config.route_lease));
+        let office = Arc::new(Office { config, replica, groups, desk, peers });
+        Ok(Self::assemble(office, &roster, data_dir, spill, listener))
+    }
+
+    fn assemble(
+        office: Arc<Office>,
+        roster: &Arc<Group>,
+        data_dir: DataDir,
+        spill: Arc<Spill>,
+        listener: TcpListener,
+    ) -> Cluster {
+        let Office { config, replica, groups, desk, peers } = &*office;
+        let leases = Arc::new(Leases::new(config.route_lease, config.lease));
+        let links = Links::new(config.clone(), replica.clone(), peers.clone());
+        let courier = Courier::new(office.clone(), ROSTER);
+        let (proposer, proposals) = Proposer::new(config.clone(), replica.clone(), courier);
+        let shards = Shards::new(office.clone());
+        let barrier = watch::Sender::new(0);
+        let disk = watch_disk(groups.clone(), leases.clone(), replica.clone());
+        let inner = Inner {
+            config: config.clone(),
+            replica: replica.clone(),
+            leases: leases.clone(),
+            links,
+            desk: desk.clone(),
+            proposals: proposals.clone(),
+            barrier: barrier.subscribe(),
+            groups: groups.clone(),
+            shards: shards.clone(),
+            disk,
+            draining: AtomicBool::new(false),
+            _data_dir: data_dir,
+        };
+        let server = Server {
+            config: config.clone(),
+            peers_hash: peers_hash(&config.peers),
+            groups: groups.clone(),
+            replica: replica.clone(),
+            desk: desk.clone(),
+            admission: Admission { office: office.clone(), group: roster.clone() },
+            received: Arc::new(Received::default()),
+            peers: peers.clone(),
+        };
+        tokio::spawn(serve(server, listener));
+        let formation = Formation {
+            config: config.clone(),
+            raft: roster.raft.clone(),
+            replica: replica.clone(),
+            peers: peers.clone(),
+        };
+        tokio::spawn(async move {
+            formation.run().await;
+            proposer.run().await;
+        });
+        let announcing = desk.clone();
+        tokio::spawn(async move { announcing.run().await });
+        tokio::spawn(watch_fence(leases.clone(), replica.clone()));
+        let housekeeper = Housekeeper {
+            config: config.clone(),
+            replica: replica.clone(),
+            desk: desk.clone(),
+            proposals: proposals.clone(),
+            snapshotter: Snapshotter::new(groups.clone(), config.snapshot_after),
+            planner: Planner::new(office.clone(), roster.clone(), proposals.clone()),
+        };
+        tokio::spawn(housekeeper.run());
+        let (config, replica, desk, peers) = (config.clone(), replica.clone(), desk.clone(), peers.clone());
+        let executor = Executor {
+            config: config.clone(),
+            replica: replica.clone(),
+            desk: desk.clone(),
+            proposals: proposals.clone(),
+            shards: shards.clone(),
+        };
+        tokio::spawn(executor.run());
+        tokio::spawn(Steward::new(office.clone(), shards, spill, proposals).run());
+        tokio::spawn(Follower { config, replica, desk, peers, leases, barrier }.run());
+        Cluster { inner: Arc::new(inner) }
+    }
+}
+
+/// Whole segments are dropped, so a short retention needs small ones.
+fn event_log_options(retention: u64) -> EventLogOptions {
+    /// Bytes, roughly, and segments per retention.
+    const EVENT: u64 = 128;
+    const SEGMENTS: u64 = 8;
+    let largest = EventLogOptions::default().segment_size;
+    EventLogOptions { segment_size: (retention * EVENT / SEGMENTS).clamp(16 << 10, largest) }
+}
+
+async fn bind(config: &Config) -> Result<TcpListener, StartError> {
+    TcpListener::bind(config.rpc_bind).await.map_err(|source| StartError::Bind {
+        key: "cluster.rpc_bind",
+        address: config.rpc_bind.to_string(),
+        source,
+    })
+}
+
+async fn serve(server: Server, listener: TcpListener) {
+    let service = NodeServer::new(server).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let serving = tonic::transport::Server::builder()
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(16 << 20)
+        .add_service(service)
+        .serve_with_incoming(incoming);
+    if let Err(error) = serving.await {
+        tracing::error!(%error, "the node-to-node listener has failed");
+    }
+}
+
+/// A node whose log has failed can no longer promise anything: it gives up its leases for good, closes its connections
+/// and leaves the deciding to the others.
+fn watch_disk(groups: Arc<Groups>, leases: Arc<Leases>, replica: Arc<Replica>) -> watch::Receiver<Option<String>> {
+    let (failed, disk) = watch::channel(None);
+    let runtime = tokio::runtime::Handle::current();
+    let log = groups.log().clone();
+    log.on_failure(move |why| {
+        tracing::error!(why, "the disk failed: this node stops serving");
+        metrics::gauge!("rollcall_disk_failed").set(1.0);
+        failed.send_replace(Some(why));
+        leases.give_up_for_good();
+        replica.observer().fenced();
+        runtime.spawn(async move { groups.shutdown().await });
+    });
+    disk
+}

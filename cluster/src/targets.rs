@@ -1,0 +1,161 @@
+//! Which inboxes a publish goes into.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rollcall_proto::message::Message;
+use rollcall_proto::packet::QoS;
+use rollcall_proto::schema::shard::{ShardTargets, Target};
+
+use crate::routes::Route;
+
+/// One persistent session, all its matching subscriptions taken together.
+#[derive(Debug, Clone)]
+struct Subscriber {
+    incarnation: u64,
+    qos: QoS,
+    retain_as_published: bool,
+    /// What it publishes itself is not for it.
+    no_local: bool,
+    subscription_ids: Vec<u32>,
+}
+
+/// Gathers the persistent subscribers of one topic from every route that matches it.
+#[derive(Debug, Default)]
+pub struct Gathering(BTreeMap<Arc<str>, Subscriber>);
+
+/// The persistent subscribers of one topic, by their shards.
+#[derive(Debug, Clone, Default)]
+pub struct Targets(Vec<InShard>);
+
+/// A shard, and its subscribers by client id.
+type InShard = (u32, Vec<(Arc<str>, Subscriber)>);
+
+impl Gathering {
+    pub fn add(&mut self, route: &Route) {
+        for (client_id, (incarnation, options)) in &route.durable {
+            let qos = QoS::from_bits(options.qos as u8).unwrap_or_default();
+            let id = (options.subscription_id > 0).then_some(options.subscription_id);
+            let subscriber = self.0.entry(client_id.clone()).or_insert_with(|| Subscriber {
+                incarnation: *incarnation,
+                qos,
+                retain_as_published: false,
+                no_local: true,
+                subscription_ids: Vec::new(),
+            });
+            subscriber.qos = subscriber.qos.max(qos);
+            subscriber.retain_as_published |= options.retain_as_published;
+            subscriber.no_local &= options.no_local;
+            subscriber.subscription_ids.extend(id);
+        }
+    }
+
+    /// Those who are to have anything above QoS 0, which alone goes into inboxes.
+    pub fn finish(self, shard_of: impl Fn(&str) -> u32) -> Targets {
+        let mut shards: BTreeMap<u32, Vec<_>> = BTreeMap::new();
+        for (client_id, subscriber) in self.0.into_iter().filter(|(_, subscriber)| subscriber.qos > QoS::AtMostOnce) {
+            shards.entry(shard_of(&client_id)).or_default().push((client_id, subscriber));
+        }
+        Targets(shards.into_iter().collect())
+    }
+}
+
+impl Targets {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The inboxes that this message goes into: none at QoS 0.
+    pub fn of(&self, message: &Message) -> Vec<ShardTargets> {
+        if message.qos == QoS::AtMostOnce {
+            return Vec::new();
+        }
+        let in_shard = |(shard, subscribers): &InShard| {
+            let wanted =
+                subscribers.iter().filter(|(id, subscriber)| !subscriber.no_local || **id != *message.publisher);
+            let targets: Vec<Target> = wanted.map(|(id, subscriber)| subscriber.to_target(id, message)).collect();
+            (!targets.is_empty()).then_some(ShardTargets { shard: *shard, targets })
+        };
+        self.0.iter().filter_map(in_shard).collect()
+    }
+}
+
+impl Subscriber {
+    fn to_target(&self, client_id: &str, message: &Message) -> Target {
+        Target {
+            client_id: client_id.into(),
+            incarnation: self.incarnation,
+            qos: self.qos.min(message.qos) as u32,
+            retain: message.retain && self.retain_as_published,
+            subscription_ids: self.subscription_ids.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use rollcall_proto::schema::roster::SubscriptionOptions;
+
+    use super::*;
+
+    fn message(qos: QoS, publisher: &'static str) -> Message {
+        Message {
+            topic: "t".into(),
+            payload: Bytes::new(),
+            qos,
+            retain: true,
+            properties: None,
+            publisher: publisher.into(),
+            expires_at: None,
+        }
+    }
+
+    fn route(entries: &[(&str, SubscriptionOptions)]) -> Route {
+        let durable = entries.iter().map(|(id, options)| (Arc::from(*id), (7, *options))).collect();
+        Route { durable, ..Route::default() }
+    }
+
+    fn options(qos: u32, no_local: bool, subscription_id: u32) -> SubscriptionOptions {
+        SubscriptionOptions { qos, no_local, subscription_id, ..SubscriptionOptions::default() }
+    }
+
+    fn ids(targets: &[ShardTargets]) -> Vec<(u32, &str, u32)> {
+        targets
+            .iter()
+            .flat_map(|shard| shard.targets.iter().map(|t| (shard.shard, t.client_id.as_str(), t.qos)))
+            .collect()
+    }
+
+    fn shard_of(client_id: &str) -> u32 {
+        client_id.len() as u32
+    }
+
+    #[test]
+    fn overlapping_subscriptions_are_one_target_with_the_highest_qos_and_all_ids() {
+        let mut gathering = Gathering::default();
+        gathering.add(&route(&[("a", options(1, false, 3))]));
+        gathering.add(&route(&[("a", options(2, true, 9)), ("bb", options(1, false, 0))]));
+        let targets = gathering.finish(shard_of).of(&message(QoS::ExactlyOnce, "a"));
+        assert_eq!(ids(&targets), [(1, "a", 2), (2, "bb", 1)]);
+        assert_eq!(targets[0].targets[0].subscription_ids, [3, 9]);
+        assert!(!targets[0].targets[0].retain, "nobody asked for it as published");
+    }
+
+    #[test]
+    fn qos_0_goes_into_no_inbox_whether_published_or_subscribed_so() {
+        let mut gathering = Gathering::default();
+        gathering.add(&route(&[("a", options(0, false, 0)), ("bb", options(1, false, 0))]));
+        let targets = gathering.finish(shard_of);
+        assert_eq!(ids(&targets.of(&message(QoS::AtLeastOnce, "p"))), [(2, "bb", 1)]);
+        assert_eq!(targets.of(&message(QoS::AtMostOnce, "p")), []);
+    }
+
+    #[test]
+    fn what_a_client_publishes_itself_is_not_for_it_if_none_of_its_subscriptions_wants_it() {
+        let mut gathering = Gathering::default();
+        gathering.add(&route(&[("a", options(1, true, 0)), ("bb", options(1, true, 0))]));
+        let targets = gathering.finish(shard_of);
+        assert_eq!(ids(&targets.of(&message(QoS::AtLeastOnce, "a"))), [(2, "bb", 1)]);
+    }
+}
