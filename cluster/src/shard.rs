@@ -133,19 +133,6 @@ impl Shards {
         timeout(self.office.config.claim_timeout, lane.confirm()).await.map_err(|_| Unavailable::Timeout)?
     }
 
-    /// Waits until this node's replica of the shard has applied the entry at that index.
-    ///
-    /// # Errors
-    /// [`Unavailable::NotUp`] where there is no replica, [`Unavailable::Timeout`] after `cluster.claim_timeout`.
-    pub async fn wait_applied(&self, shard: u32, index: u64) -> Result<(), Unavailable> {
-        let mut applied = self.replica(shard).ok_or(Unavailable::NotUp)?.applied();
-        match timeout(self.office.config.claim_timeout, applied.wait_for(|applied| *applied >= index)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(Unavailable::NotUp),
-            Err(_) => Err(Unavailable::Timeout),
-        }
-    }
-
     /// This node's replica of the shard; it may still be catching up.
     pub fn replica(&self, shard: u32) -> Option<Arc<ShardReplica>> {
         self.groups().shard(shard)

@@ -151,7 +151,8 @@ async fn every_node_is_answered_by_every_shard_and_the_leaders_are_spread() {
             assert!(*node.shards().replica(shard).unwrap().applied().borrow() + 1 >= answer.index, "applied here");
             let confirmed = node.shards().confirm(shard).await.unwrap();
             assert!(confirmed >= answer.index, "{confirmed} covers {}", answer.index);
-            node.shards().wait_applied(shard, confirmed).await.unwrap();
+            let replica = node.shards().replica(shard).unwrap();
+            timeout(PATIENCE, replica.wait_applied(confirmed)).await.unwrap();
         }
     }
     nodes.agree().await;
@@ -264,7 +265,7 @@ async fn a_shard_is_there_after_a_restart() {
     let again = again.await.unwrap();
     until("the shard is led again", || again.shards().leading(1)).await;
     let index = again.shards().confirm(1).await.unwrap();
-    again.shards().wait_applied(1, index).await.unwrap();
+    timeout(PATIENCE, again.shards().replica(1).unwrap().wait_applied(index)).await.unwrap();
     assert_eq!(shard_bytes(&again), before);
     again.shutdown().await;
 }
