@@ -1,6 +1,6 @@
 //! What must hold once the cluster is healed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -46,6 +46,47 @@ pub async fn same_log_everywhere(cluster: &Cluster) -> Result<Vec<Value>, String
             return Err(format!("P5: the nodes go on telling different numbers of events: {lengths:?}"));
         }
     }
+}
+
+/// Replicas are copies: every group has the same state on all its members at the same index of its log.
+pub async fn same_state_everywhere(cluster: &Cluster) -> Result<usize, String> {
+    let started = Instant::now();
+    loop {
+        let groups = states(cluster).await?;
+        let mut behind = Vec::new();
+        for (group, copies) in &groups {
+            let indexes: BTreeSet<u64> = copies.keys().map(|(index, _)| *index).collect();
+            if indexes.len() < copies.len() {
+                return Err(format!("P4: the replicas of {group} differ at the same index: {copies:?}"));
+            }
+            if indexes.len() > 1 {
+                behind.push(format!("{group}: {copies:?}"));
+            }
+        }
+        if behind.is_empty() {
+            return Ok(groups.len());
+        }
+        if started.elapsed() > SETTLED {
+            return Err(format!("replicas do not come to the same index: {}", behind.join("; ")));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Per group the states that there are, each with the nodes that have it.
+type States = BTreeMap<String, BTreeMap<(u64, String), Vec<usize>>>;
+
+async fn states(cluster: &Cluster) -> Result<States, String> {
+    let mut groups = States::new();
+    for index in 0..cluster.size() {
+        let view = cluster.get(index, "cluster?hash=true").await?;
+        let told = view["groups"].as_array().ok_or_else(|| format!("no groups in {view}"))?;
+        for group in told.iter().filter(|group| group["held"] == Value::Bool(true)) {
+            let state = (number(group, "applied")?, text(group, "state_hash").to_owned());
+            groups.entry(text(group, "group").to_owned()).or_default().entry(state).or_default().push(index);
+        }
+    }
+    Ok(groups)
 }
 
 async fn events(cluster: &Cluster, index: usize) -> Result<Vec<Value>, String> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rollcall_chaos::disk::{Lost, PowerCut};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -29,10 +30,35 @@ impl Faults {
     }
 }
 
+/// The nodes' disks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Disks {
+    /// The machine outlives its processes: what a killed node wrote is there.
+    #[default]
+    Kept,
+    /// A killed node loses what it had not synced.
+    LosePower,
+    /// A killed node loses all it had written since it was started: its disk has not synced, although it said so.
+    NeverSync,
+}
+
 struct Node {
     settings: Vec<String>,
+    env: Vec<(String, String)>,
+    power: Option<PowerCut>,
     log: PathBuf,
     child: Option<Child>,
+}
+
+/// What a cluster is started as.
+pub struct Setup<'a> {
+    pub rollcall: &'a Path,
+    pub size: usize,
+    /// Of each node beside its own, as `key=value`.
+    pub settings: &'a [String],
+    pub disks: Disks,
+    /// The nodes' folders stay.
+    pub keep: bool,
 }
 
 pub struct Cluster {
@@ -41,27 +67,30 @@ pub struct Cluster {
     first_port: u16,
     http: reqwest::Client,
     faults: Arc<Faults>,
+    lost: Lost,
     /// Removes itself when dropped, unless it is to be kept.
     _folder: Option<TempDir>,
 }
 
 impl Cluster {
-    /// Starts that many nodes, each with these settings (`key=value`) beside its own, and waits until all are ready.
-    pub async fn start(rollcall: &Path, size: usize, settings: &[String], keep: bool) -> Result<Self, String> {
+    /// Starts the nodes, and waits until all are ready.
+    pub async fn start(setup: &Setup<'_>) -> Result<Self, String> {
+        let size = setup.size;
         let folder = tempfile::Builder::new().prefix("rollcall-chaos-").tempdir().map_err(|error| error.to_string())?;
         let first_port = free_ports(size)?;
-        let nodes = (0..size).map(|index| node(folder.path(), first_port, size, index, settings)).collect();
+        let nodes = (0..size).map(|index| node(folder.path(), first_port, index, setup)).collect();
         let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build();
         let http = http.map_err(|error| error.to_string())?;
-        let folder = if keep {
+        let folder = if setup.keep {
             println!("chaos: the nodes' folders stay in {}", folder.keep().display());
             None
         } else {
             Some(folder)
         };
-        let rollcall = rollcall.to_owned();
+        let rollcall = setup.rollcall.to_owned();
         let faults = Arc::new(Faults((0..size).map(|_| AtomicU64::new(0)).collect()));
-        let mut cluster = Self { rollcall, nodes, first_port, http, faults, _folder: folder };
+        let lost = Lost::default();
+        let mut cluster = Self { rollcall, nodes, first_port, http, faults, lost, _folder: folder };
         for index in 0..size {
             cluster.spawn(index)?;
         }
@@ -86,7 +115,13 @@ impl Cluster {
         let log = File::options().create(true).append(true).open(&node.log).map_err(|error| error.to_string())?;
         let errors = log.try_clone().map_err(|error| error.to_string())?;
         let mut command = Command::new(&self.rollcall);
-        command.arg("serve").args(&node.settings).stdin(Stdio::null()).stdout(log).stderr(errors);
+        command
+            .arg("serve")
+            .args(&node.settings)
+            .envs(node.env.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors);
         let child = command.spawn().map_err(|error| format!("{}: {error}", self.rollcall.display()))?;
         node.child = Some(child);
         Ok(())
@@ -96,7 +131,15 @@ impl Cluster {
         self.faults.0[index].fetch_add(1, Ordering::SeqCst);
         let mut child = self.nodes[index].child.take().ok_or("a dead node cannot be killed")?;
         child.kill().and_then(|()| child.wait()).map_err(|error| error.to_string())?;
+        if let Some(power) = &self.nodes[index].power {
+            self.lost.add(power.cut());
+        }
         Ok(())
+    }
+
+    /// What killed nodes had written and lost.
+    pub fn lost(&self) -> Lost {
+        self.lost
     }
 
     /// Asks a node to stop and waits until it has.
@@ -196,20 +239,28 @@ impl Drop for Cluster {
     }
 }
 
-fn node(folder: &Path, first_port: u16, size: usize, index: usize, settings: &[String]) -> Node {
+fn node(folder: &Path, first_port: u16, index: usize, setup: &Setup<'_>) -> Node {
+    let size = setup.size;
     let port = |group: usize, index: usize| format!("127.0.0.1:{}", first_port as usize + group * size + index);
     let peers: Vec<String> = (0..size).map(|peer| port(2, peer)).collect();
+    let data_dir = folder.join(format!("node-{index}"));
+    let power = (setup.disks != Disks::Kept).then(|| PowerCut::over(&data_dir));
+    let env = match (&power, setup.disks) {
+        (Some(power), Disks::LosePower) => power.env(),
+        (Some(power), Disks::NeverSync) => power.env_ignoring_syncs(),
+        (Some(_), Disks::Kept) | (None, _) => Vec::new(),
+    };
     let own = [
         format!("node.name=node-{index}"),
-        format!("node.data_dir={}", folder.join(format!("node-{index}")).display()),
+        format!("node.data_dir={}", data_dir.display()),
         format!("listeners.tcp.bind={}", port(0, index)),
         format!("http.bind={}", port(1, index)),
         format!("cluster.rpc_bind={}", port(2, index)),
         format!("cluster.peers={}", peers.join(",")),
     ];
-    let settings =
-        own.into_iter().chain(settings.iter().cloned()).flat_map(|setting| ["--set".to_owned(), setting]).collect();
-    Node { settings, log: folder.join(format!("node-{index}.log")), child: None }
+    let all = own.iter().chain(setup.settings);
+    let settings = all.flat_map(|setting| ["--set".to_owned(), setting.clone()]).collect();
+    Node { settings, env, power, log: folder.join(format!("node-{index}.log")), child: None }
 }
 
 fn free_ports(size: usize) -> Result<u16, String> {

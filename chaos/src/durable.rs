@@ -23,7 +23,8 @@ use clap::Args;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use crate::cluster::Cluster;
+use crate::check::same_state_everywhere;
+use crate::cluster::{Cluster, Disks, Setup};
 use crate::durable::crew::{Crew, History};
 use crate::durable::fault::{Done, Fault, Faults};
 use crate::durable::plan::Plan;
@@ -62,6 +63,13 @@ pub struct Arguments {
     /// How many times all nodes are killed at once, beside the other faults.
     #[arg(long, default_value_t = 0, value_name = "TIMES")]
     all_at_once: u32,
+    /// Killed nodes lose what they had not synced. Needs a C compiler.
+    #[arg(long)]
+    power_cuts: bool,
+    /// Killed nodes lose all they ever wrote, as on disks that do not sync although they say so: shows that a run can
+    /// fail.
+    #[arg(long, conflicts_with = "power_cuts")]
+    ignore_syncs: bool,
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(2..=10_000))]
     subscribers: u16,
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1_000))]
@@ -86,7 +94,7 @@ pub struct Arguments {
     settings: Vec<String>,
     /// MQTT ports on 127.0.0.1 of brokers that run already and are left alone: nothing but the clients' own breaks. Their
     /// sessions stay in the broker.
-    #[arg(long, value_delimiter = ',', conflicts_with_all = ["faults", "all_at_once", "settings", "keep"])]
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["faults", "all_at_once", "power_cuts", "ignore_syncs", "settings", "keep"])]
     ports: Vec<u16>,
 }
 
@@ -101,9 +109,20 @@ pub async fn run(arguments: &Arguments) -> Result<(), String> {
     }
     // What was asked for by name comes last and wins.
     let settings: Vec<String> = SETTINGS.map(String::from).into_iter().chain(arguments.settings.clone()).collect();
-    let mut cluster = Cluster::start(&arguments.rollcall, arguments.nodes.into(), &settings, arguments.keep).await?;
+    let disks = match arguments {
+        Arguments { ignore_syncs: true, .. } => Disks::NeverSync,
+        Arguments { power_cuts: true, .. } => Disks::LosePower,
+        Arguments { .. } => Disks::Kept,
+    };
+    let (rollcall, size) = (&*arguments.rollcall, arguments.nodes.into());
+    let mut cluster =
+        Cluster::start(&Setup { rollcall, size, settings: &settings, disks, keep: arguments.keep }).await?;
     let ports = cluster.mqtt_ports();
     let verdict = attempt(arguments, Some(&mut cluster), &ports, &mut rng).await;
+    if disks != Disks::Kept {
+        let lost = cluster.lost();
+        println!("chaos: power cuts took {} writes and {} changes of names", lost.writes, lost.names);
+    }
     if verdict.is_err() {
         cluster.print_logs();
     }
@@ -147,12 +166,20 @@ async fn attempt(
     let history = crew.finish().await?;
     progress.abort();
     tell(&history, &done, worked);
+    let alike = match &cluster {
+        None => Ok(0),
+        Some(cluster) => same_state_everywhere(cluster).await,
+    };
+    if let Ok(groups) = &alike {
+        println!("chaos: {groups} groups, each the same on all its members");
+    }
     let nothing_done = cluster.is_some() && done.total() == 0;
     let verdicts = [
         history.judgement.verdict(),
         tally.verdict(),
         history.complete(),
         enough(arguments, &history),
+        alike.map(drop),
         if nothing_done { Err("no fault was injected".into()) } else { Ok(()) },
     ];
     let broken: Vec<String> = verdicts.into_iter().filter_map(Result::err).collect();

@@ -19,7 +19,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use crate::barrier::Barrier;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Disks, Setup};
 use crate::owners::Owners;
 
 /// The default run's cluster: whatever else differs, two of three must go on.
@@ -82,7 +82,9 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     let seed = arguments.seed.unwrap_or_else(rand::random);
     println!("chaos: seed {seed}, {} s of faults", arguments.seconds);
     let mut rng = SmallRng::seed_from_u64(seed);
-    let mut cluster = Cluster::start(&arguments.rollcall, NODES, &[], arguments.keep).await?;
+    let (rollcall, disks) = (&*arguments.rollcall, Disks::Kept);
+    let setup = Setup { rollcall, size: NODES, settings: &[], disks, keep: arguments.keep };
+    let mut cluster = Cluster::start(&setup).await?;
 
     let nodes = cluster.mqtt_ports();
     let owners = Owners::start(&nodes);
@@ -99,6 +101,7 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
         let events = check::same_log_everywhere(&cluster).await?;
         check::one_owner(&events)?;
         check::as_clients_saw(&events, &owned)?;
+        check::same_state_everywhere(&cluster).await?;
         println!(
             "chaos: {} events, gap-free and alike on all nodes; {} connections accepted",
             events.len(),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver as _;
+use openraft::errors::Fatal;
 use parking_lot::RwLock;
 use rollcall_storage::{GroupState, RaftLog, SnapshotError, Snapshots};
 use tokio::sync::{oneshot, watch};
@@ -60,8 +61,8 @@ impl Group {
         (metrics.state == ServerState::Leader && metrics.running_state.is_ok()).then_some(metrics.current_term)
     }
 
-    /// Of the last entry in this node's log. A leader that has restarted goes on in its old term, and may not know yet all
-    /// that it had committed: none of that is behind this one.
+    /// Of the last entry in this node's log. A new leader may not know yet all that was committed before it: none of that
+    /// is behind this one.
     pub(crate) fn last_index(&self) -> u64 {
         self.raft.metrics().borrow_watched().last_log_index.unwrap_or(0)
     }
@@ -208,7 +209,13 @@ impl Groups {
             .await
             .map_err(|error| GroupError::Raft(error.to_string()))?;
         let (leads, leading) = watch::channel(0);
-        tokio::spawn(tell_leading(raft.clone(), leads));
+        let log = self.ground.log.clone();
+        let until_stopped = tell_leading(raft.clone(), leads);
+        tokio::spawn(async move {
+            if let Some(why) = until_stopped.await {
+                log.condemn(&format!("running Raft group {number}"), &io::Error::other(why));
+            }
+        });
         let scribe = Scribe::new(raft.clone(), replicated.clone());
         Ok(Arc::new(Group { number, raft, scribe, snapshots, replicated, leading }))
     }
@@ -247,9 +254,11 @@ impl Groups {
     }
 }
 
-/// Until the group stops.
-async fn tell_leading(raft: Raft, leads: watch::Sender<u64>) {
+/// Until the group stops; why, if nobody has asked it to. A group that could not write a snapshot, or apply an entry, is
+/// no part of its group any more, and a node must not go on as if it were.
+async fn tell_leading(raft: Raft, leads: watch::Sender<u64>) -> Option<String> {
     let mut metrics = raft.server_metrics();
+    let state = raft.metrics();
     drop(raft);
     loop {
         let term = {
@@ -258,7 +267,11 @@ async fn tell_leading(raft: Raft, leads: watch::Sender<u64>) {
         };
         leads.send_if_modified(|last| std::mem::replace(last, term) != term);
         if metrics.changed().await.is_err() {
-            return;
+            leads.send_replace(0);
+            return match &state.borrow_watched().running_state {
+                Ok(()) | Err(Fatal::Stopped) => None,
+                Err(fatal) => Some(fatal.to_string()),
+            };
         }
     }
 }

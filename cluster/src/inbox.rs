@@ -142,6 +142,11 @@ impl Shard {
         expires_in.map_or(0, |millis| self.time.saturating_add(millis).max(1))
     }
 
+    /// Bytes of all messages, in memory or spilled.
+    pub fn bytes(&self) -> u64 {
+        self.bodies.bytes()
+    }
+
     /// Bytes of messages in memory.
     pub fn memory(&self) -> u64 {
         self.bodies.memory()

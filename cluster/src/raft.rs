@@ -75,6 +75,10 @@ pub(crate) fn config(
         election_timeout_min: election.as_millis() as u64,
         election_timeout_max: election.as_millis() as u64 * 4 / 3,
         enable_pre_vote: Some(true),
+        // A leader's entries reach its followers before its own disk has them. After a crash it could lack what they hold
+        // of its term, and number other entries the same: replicas would differ for ever. So it never goes on in its old
+        // term, and another election decides whose log counts.
+        enable_leader_restore: Some(false),
         // We know the size of the log, openraft only its length: snapshots are asked for.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: KEPT_BEHIND_SNAPSHOT,

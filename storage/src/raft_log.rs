@@ -223,6 +223,12 @@ impl RaftLog {
         failure.to_error()
     }
 
+    /// Fails the log for what its owner has met elsewhere on the disk, `what` being what it was doing then: the log is
+    /// what lets a node promise anything.
+    pub fn condemn(&self, what: &str, error: &io::Error) {
+        self.inner.shared.fail(Failure::new("node's disk", what, error));
+    }
+
     /// Why the log has failed, if it has: it takes nothing more then, and the node should end.
     pub fn failed(&self) -> Option<String> {
         self.inner.shared.lock().failed.as_ref().map(|failure| failure.text().to_owned())

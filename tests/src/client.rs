@@ -156,16 +156,8 @@ impl RawClient {
 
     /// Publishes; at QoS 1 and 2 it returns when the broker has taken responsibility.
     pub async fn publish(&mut self, topic: &str, payload: &[u8], qos: QoS) {
-        let packet_id = (qos != QoS::AtMostOnce).then(|| self.next_packet_id());
-        let packet = Publish {
-            dup: false,
-            qos,
-            retain: false,
-            topic: ByteString::from(topic),
-            packet_id,
-            properties: None,
-            payload: Bytes::copy_from_slice(payload),
-        };
+        let packet = self.publish_packet(topic, payload, qos);
+        let packet_id = packet.packet_id;
         self.send(&Packet::Publish(packet)).await.expect("PUBLISH is sent");
         let Some(id) = packet_id else { return };
         if qos == QoS::AtLeastOnce {
@@ -174,6 +166,28 @@ impl RawClient {
             self.acknowledged("PUBREC", id).await;
             self.send(&Packet::PubRel(ack(id))).await.expect("PUBREL is sent");
             self.acknowledged("PUBCOMP", id).await;
+        }
+    }
+
+    /// Publishes at QoS 1; the PUBACK is left to the caller.
+    pub async fn publish_without_waiting(&mut self, topic: &str, payload: &[u8]) {
+        let packet = self.publish_packet(topic, payload, QoS::AtLeastOnce);
+        self.send(&Packet::Publish(packet)).await.expect("PUBLISH is sent");
+    }
+
+    /// Publishes at QoS 1; whether the PUBACK came before the connection ended.
+    pub async fn try_publish(&mut self, topic: &str, payload: &[u8]) -> bool {
+        let packet = self.publish_packet(topic, payload, QoS::AtLeastOnce);
+        if self.send(&Packet::Publish(packet)).await.is_err() {
+            return false;
+        }
+        loop {
+            match self.receive(SOON).await {
+                Received::Packet(Packet::PubAck(ack)) => return ack.reason == ReasonCode::Success,
+                Received::Packet(_) => {}
+                Received::Closed => return false,
+                Received::Silence => panic!("{}: neither a PUBACK nor an end", self.name),
+            }
         }
     }
 
@@ -270,6 +284,18 @@ impl RawClient {
                 Received::Closed => return true,
                 Received::Silence => return false,
             }
+        }
+    }
+
+    fn publish_packet(&mut self, topic: &str, payload: &[u8], qos: QoS) -> Publish {
+        Publish {
+            dup: false,
+            qos,
+            retain: false,
+            topic: ByteString::from(topic),
+            packet_id: (qos != QoS::AtMostOnce).then(|| self.next_packet_id()),
+            properties: None,
+            payload: Bytes::copy_from_slice(payload),
         }
     }
 

@@ -4,18 +4,19 @@
 //! - [`cluster`], [`node`], [`ports`], [`binary`]: the broker's processes, their faults and their logs
 //! - [`client`]: one MQTT connection, packet by packet
 //! - [`http`], [`events`]: what the admin HTTP answers, and what must hold of an event stream
-//! - [`powercut`]: a disk that loses what was not synced
 //! - [`external`]: other people's programs and clients
-//! - [`latency`], [`patience`]: figures, and bounded waiting for a condition
+//! - [`backlog`]: much that waits for sessions that are away
+//! - [`latency`], [`footprint`], [`patience`]: figures, and bounded waiting for a condition
 
+pub mod backlog;
 pub mod binary;
 pub mod client;
 pub mod cluster;
 pub mod events;
 pub mod external;
+pub mod footprint;
 pub mod http;
 pub mod latency;
 pub mod node;
 pub mod patience;
 pub mod ports;
-pub mod powercut;

@@ -56,7 +56,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("rollcall-storage", &[]),
     ("rollcall-cluster", &["rollcall-proto", "rollcall-storage"]),
     ("rollcall", &["rollcall-proto", "rollcall-cluster"]),
-    ("rollcall-tests", &["rollcall-proto", "rollcall-storage", "rollcall-cluster", "rollcall"]),
+    ("rollcall-tests", &["rollcall-proto", "rollcall-storage", "rollcall-cluster", "rollcall", "rollcall-chaos"]),
     ("rollcall-chaos", &[]),
 ];
 

@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
 use bytes::Bytes;
+use rollcall_chaos::disk::{Lost, PowerCut};
 use rollcall_storage::{EventLog, EventLogOptions, RaftLog, RaftLogOptions, Snapshots};
-use rollcall_tests::powercut::{Lost, PowerCut};
 use rustix::process::{Signal, getpid, kill_process};
 use tempfile::TempDir;
 

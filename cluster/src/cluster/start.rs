@@ -46,7 +46,7 @@ impl Cluster {
         let log = RaftLog::open(&data_dir.raft_log(), RaftLogOptions::default())?;
         let events = EventLog::open(&data_dir.events(), event_log_options(config.event_retention))?;
         let bodies = Bodies::open(&data_dir.bodies(), BodiesOptions::default())?;
-        let spill = Spill::new(bodies, config.inbox_memory / u64::from(config.shards.max(1)));
+        let spill = Spill::new(bodies, config.inbox_memory / u64::from(config.shards.max(1)), log.clone());
         let feed = EventFeed::new(events, config.event_memory, config.event_retention);
         let replica = Arc::new(Replica::new(data_dir.node_id(), feed, observer));
         let peers = Peers::new(config.rpc_timeout);

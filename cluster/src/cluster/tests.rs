@@ -71,6 +71,11 @@ async fn a_claim_that_is_answered_and_never_read_is_given_back() {
     cluster.shutdown().await;
 }
 
+/// Of all groups.
+fn terms(cluster: &Cluster) -> Vec<u64> {
+    cluster.groups().iter().map(|group| group.term).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_is_there_after_a_restart() {
     let dir = TempDir::new().unwrap();
@@ -82,6 +87,7 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
         Ok(Subscribed::After { seq: 1, existed: vec![false] })
     );
     let before = events(&cluster, 2).await;
+    let terms = terms(&cluster);
     cluster.shutdown().await;
     let config = cluster.config().clone();
     drop(cluster);
@@ -102,5 +108,9 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     assert_eq!(session.subscriptions.keys().map(|filter| &**filter).collect::<Vec<_>>(), ["a/b"]);
     let ended = events(&again, 3).await;
     assert_eq!(ends(&ended), 1, "the connection died with its node");
+    // What it had logged last and not synced may be known to others: only a new term keeps the two apart.
+    let later = self::terms(&again);
+    assert!(terms.iter().zip(&later).all(|(old, new)| old < new), "{terms:?} {later:?}");
+    assert_eq!(terms.len(), later.len());
     again.shutdown().await;
 }

@@ -38,7 +38,9 @@ pub(super) struct Bodies {
     bodies: SortedMap<u64, Body>,
     /// Ids rise by one per stored body, on every replica alike.
     next: u64,
-    /// Bytes of the messages in memory.
+    /// Bytes of all messages.
+    bytes: u64,
+    /// Bytes of those in memory.
     memory: u64,
     /// Whatever lies before it is spilled.
     spill_from: u64,
@@ -70,7 +72,7 @@ impl<'a> Parcel<'a> {
 impl Default for Bodies {
     fn default() -> Self {
         // 0 is no body.
-        Bodies { bodies: SortedMap::default(), next: 1, memory: 0, spill_from: 1 }
+        Bodies { bodies: SortedMap::default(), next: 1, bytes: 0, memory: 0, spill_from: 1 }
     }
 }
 
@@ -98,6 +100,7 @@ impl Bodies {
     }
 
     fn put(&mut self, id: u64, message: Bytes, expires_at: u64, refs: u32) {
+        self.bytes += message.len() as u64;
         self.memory += message.len() as u64;
         let len = message.len() as u32;
         self.bodies.insert(id, Body { expires_at, refs, len, place: Place::Memory(message) });
@@ -120,10 +123,11 @@ impl Bodies {
         if body.refs > 0 {
             return;
         }
-        match self.bodies.remove(&id).map(|body| body.place) {
-            Some(Place::Memory(bytes)) => self.memory -= bytes.len() as u64,
-            Some(Place::Spilled) => freed.push(id),
-            None => {}
+        let Some(body) = self.bodies.remove(&id) else { return };
+        self.bytes -= u64::from(body.len);
+        match body.place {
+            Place::Memory(bytes) => self.memory -= bytes.len() as u64,
+            Place::Spilled => freed.push(id),
         }
     }
 
@@ -133,6 +137,11 @@ impl Bodies {
 
     pub fn next(&self) -> u64 {
         self.next
+    }
+
+    /// Of all messages, wherever they are.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub fn memory(&self) -> u64 {

@@ -197,7 +197,7 @@ impl Replicated for ShardReplica {
     }
 
     fn weight(&self) -> u64 {
-        self.shard().memory()
+        self.shard().bytes()
     }
 
     fn freeze(self: Arc<Self>) -> Box<dyn Frozen> {

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rollcall_storage::Bodies;
+use rollcall_storage::{Bodies, RaftLog};
 
 pub(crate) struct Spill {
     bodies: Arc<Bodies>,
     /// Bytes that the bodies of one shard may take in memory.
     budget: u64,
+    /// Fails when a spilled body cannot be read back: only a new start makes it again.
+    log: RaftLog,
     later: Arc<Mutex<Later>>,
 }
 
@@ -28,8 +30,8 @@ pub(crate) struct Kept {
 }
 
 impl Spill {
-    pub(crate) fn new(bodies: Bodies, budget: u64) -> Arc<Self> {
-        Arc::new(Spill { bodies: Arc::new(bodies), budget, later: Arc::default() })
+    pub(crate) fn new(bodies: Bodies, budget: u64, log: RaftLog) -> Arc<Self> {
+        Arc::new(Spill { bodies: Arc::new(bodies), budget, log, later: Arc::default() })
     }
 
     pub(crate) fn budget(&self) -> u64 {
@@ -41,8 +43,15 @@ impl Spill {
         self.bodies.put(shard, bodies)
     }
 
+    /// # Errors
+    /// `NotFound` if it has gone since it was looked up. Anything else means that this node has lost it: its log is
+    /// condemned.
     pub(crate) fn get(&self, shard: u32, id: u64) -> io::Result<Bytes> {
-        self.bodies.get(shard, id)
+        self.bodies.get(shard, id).inspect_err(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                self.log.condemn("reading a spilled message", error);
+            }
+        })
     }
 
     /// Nobody holds them any more.
@@ -78,6 +87,42 @@ impl Drop for Kept {
         if later.snapshots == 0 {
             for (shard, id) in std::mem::take(&mut later.freed) {
                 self.bodies.remove(shard, [id]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rollcall_storage::{BodiesOptions, RaftLogOptions};
+
+    use super::*;
+
+    #[test]
+    fn a_body_that_cannot_be_read_back_condemns_the_log_and_one_that_has_gone_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = RaftLog::open(&dir.path().join("log"), RaftLogOptions::default()).unwrap();
+        let bodies = Bodies::open(&dir.path().join("bodies"), BodiesOptions::default()).unwrap();
+        let spill = Spill::new(bodies, 0, log.clone());
+        // More than sled keeps in memory of it.
+        let many: Vec<_> = (0..40).map(|id| (id, Bytes::from(vec![id as u8; 4 << 20]))).collect();
+        spill.put(1, &many).unwrap();
+        spill.release(1, &[0]);
+        assert_eq!(spill.get(1, 0).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!((spill.get(1, 1).unwrap(), log.failed()), (many[1].1.clone(), None));
+        empty_all(&dir.path().join("bodies"));
+        assert!(many[1..].iter().any(|(id, _)| spill.get(1, *id).is_err()), "sled needs no files");
+        let why = log.failed().unwrap();
+        assert!(why.contains("while reading a spilled message"), "{why}");
+    }
+
+    fn empty_all(dir: &std::path::Path) {
+        for item in std::fs::read_dir(dir).unwrap() {
+            let path = item.unwrap().path();
+            if path.is_dir() {
+                empty_all(&path);
+            } else {
+                std::fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
             }
         }
     }

@@ -1,7 +1,9 @@
 //! What a cluster of real processes on this machine promises, one file per promise or part.
 
+mod backlog;
 mod bad_input;
 mod catching_up;
+mod disk_trouble;
 mod endings;
 mod events_kept;
 mod http;
@@ -16,6 +18,7 @@ mod power_cut;
 mod power_cycle;
 mod refused_starts;
 mod retained;
+mod rolling_restart;
 mod same_log;
 mod spilling;
 mod stopped_nodes;

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rollcall_chaos::disk::{Lost, PowerCut};
 use rollcall_proto::packet::QoS;
 use rollcall_proto::reason::ReasonCode;
 use rollcall_tests::client::{Options, RawClient, SOON};
 use rollcall_tests::cluster::TestCluster;
 use rollcall_tests::node::Node;
-use rollcall_tests::powercut::{Lost, PowerCut};
 
 /// After which nothing more is expected.
 const QUIET: Duration = Duration::from_secs(1);
@@ -25,16 +25,7 @@ async fn start(count: u16, disks_sync: bool) -> TestCluster {
 /// Cuts the power of all nodes at one moment.
 fn cut_power(cluster: &mut TestCluster) -> Vec<Lost> {
     cluster.kill_all();
-    let cut = |node: &Node| {
-        let lost = PowerCut::over(&node.spec.data_dir).cut();
-        // Spilled messages are no promise, and the layer passes them over: nothing of them is left either.
-        let bodies = node.spec.data_dir.join("bodies");
-        if bodies.exists() {
-            std::fs::remove_dir_all(bodies).expect("they go");
-        }
-        lost
-    };
-    cluster.nodes.iter().map(cut).collect()
+    cluster.nodes.iter().map(|node: &Node| PowerCut::over(&node.spec.data_dir).cut()).collect()
 }
 
 fn persistent(index: usize) -> Options {

@@ -57,6 +57,7 @@ impl Shard {
         let in_memory: Vec<_> = in_memory.collect();
         assert_eq!(self.memory(), in_memory.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>());
         assert_eq!(self.to_spill(u64::MAX), in_memory);
+        assert_eq!(self.bytes(), self.bodies.iter().map(|(_, body)| u64::from(body.len)).sum::<u64>());
     }
 
     fn check_topics(&self) {

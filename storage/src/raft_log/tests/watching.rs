@@ -104,6 +104,20 @@ fn a_record_that_reads_back_damaged_is_refused_and_fails_the_whole_log() {
 }
 
 #[test]
+fn a_log_that_its_owner_condemns_takes_nothing_more() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (log, _) = uncached(tmp.path());
+    append(&log, 1, entries(0..3, 60)).unwrap();
+    let told = watch(&log);
+    log.condemn("reading a snapshot", &io::Error::from_raw_os_error(5));
+    log.condemn("doing something else", &io::Error::from_raw_os_error(28));
+    assert_told(&log, &told, "the node's disk failed while reading a snapshot (Input/output error");
+    drop(log);
+    let (log, _) = uncached(tmp.path());
+    assert_eq!((log.failed(), all(&log, 1)), (None, entries(0..3, 60)), "it was not the log's fault");
+}
+
+#[test]
 fn a_record_that_is_no_longer_on_disk_fails_the_whole_log() {
     let tmp = tempfile::tempdir().unwrap();
     let (log, _) = uncached(tmp.path());

@@ -1,14 +1,13 @@
-//! Power cuts for processes under test: a library preloaded into them (`tests/powercut/powercut.c`) notes how to undo
-//! what is not yet durable, and [`PowerCut::cut`] undoes it once they are dead. Needs a C compiler, `cc`.
+//! Power cuts for processes under test: a library preloaded into them (`chaos/disk/powercut.c`) notes how to undo what is
+//! not yet durable, and [`PowerCut::cut`] undoes it once they are dead.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::binary::{profile_dir, workspace};
+use crate::disk::{compile, text};
 
 /// Bytes before the payload of a note: six integers, as in `powercut.c`.
 const NOTE: usize = 48;
@@ -20,6 +19,9 @@ const RENAME: u64 = 4;
 const UNLINK: u64 = 5;
 const MKDIR: u64 = 6;
 const RMDIR: u64 = 7;
+
+/// Where spilled messages are, which nobody ever syncs.
+const BODIES: &str = "bodies";
 
 /// A directory whose un-synced changes can be lost, and where they are noted.
 #[derive(Debug, Clone)]
@@ -37,6 +39,13 @@ pub struct Lost {
     pub names: usize,
 }
 
+impl Lost {
+    pub fn add(&mut self, other: Lost) {
+        self.writes += other.writes;
+        self.names += other.names;
+    }
+}
+
 impl PowerCut {
     /// `dir` may not exist yet. The notes are kept beside it, in a folder of the same name and `.journal`.
     pub fn over(dir: &Path) -> Self {
@@ -48,13 +57,11 @@ impl PowerCut {
 
     /// The environment of a process whose un-synced changes can be lost.
     pub fn env(&self) -> Vec<(String, String)> {
-        let path = |path: &Path| path.to_str().expect("the paths of tests are UTF-8").to_owned();
         vec![
-            ("LD_PRELOAD".into(), path(library())),
-            ("POWERCUT_DIR".into(), path(&self.dir)),
-            ("POWERCUT_JOURNAL".into(), path(&self.journal)),
-            // Spilled bodies are never the only copy, and nothing there is ever synced.
-            ("POWERCUT_SKIP".into(), "bodies".into()),
+            ("LD_PRELOAD".into(), text(library())),
+            ("POWERCUT_DIR".into(), text(&self.dir)),
+            ("POWERCUT_JOURNAL".into(), text(&self.journal)),
+            ("POWERCUT_SKIP".into(), BODIES.into()),
         ]
     }
 
@@ -65,9 +72,14 @@ impl PowerCut {
         env
     }
 
-    /// Undoes what was not durable when the processes died: all of them must be dead, and not ended by themselves.
+    /// Undoes what was not durable when the processes died: all of them must be dead, and not ended by themselves. Spilled
+    /// messages are no promise, and the layer passes them over: nothing of them is left.
     pub fn cut(&self) -> Lost {
         let mut lost = Lost::default();
+        let bodies = self.dir.join(BODIES);
+        if bodies.exists() {
+            fs::remove_dir_all(bodies).expect("spilled messages can be removed");
+        }
         let journals = list(&self.journal);
         for path in journals.iter().filter(|path| name(path).starts_with("data-")) {
             let file = self.journal.join(name(path).replace("data-", "file-"));
@@ -190,19 +202,7 @@ fn name(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
-/// The library to preload, compiled once per test process.
 fn library() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let source = workspace().join("tests/powercut/powercut.c");
-        let (built, fresh) = (profile_dir().join("powercut.so"), format!("powercut-{}.so", std::process::id()));
-        let fresh = profile_dir().join(fresh);
-        let mut compiler = Command::new("cc");
-        compiler.args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-o"]);
-        let status = compiler.arg(&fresh).arg(source).status().expect("a C compiler, cc, is installed");
-        assert!(status.success(), "the power-cut layer does not compile");
-        // Another test process may be using the one that is there.
-        fs::rename(&fresh, &built).expect("the compiled library can be put in place");
-        built
-    })
+    PATH.get_or_init(|| compile("powercut", include_str!("../../disk/powercut.c")))
 }

@@ -1,7 +1,7 @@
 /*
  * A disk that loses at a power cut what was never synced, for processes under test: preloaded, it notes how to undo every
  * change below POWERCUT_DIR before the change is made, and forgets it when the change has become durable. A process may be
- * killed at any moment; the harness (tests/src/powercut.rs) then undoes what is still noted.
+ * killed at any moment; the harness (chaos/src/disk/power.rs) then undoes what is still noted.
  *
  *   POWERCUT_DIR          the directory whose changes can be lost
  *   POWERCUT_SKIP         a name in it that is left alone, with all below it
@@ -40,7 +40,7 @@
 
 enum kind { WRITE = 1, SYNCED, CREATE, RENAME, UNLINK, MKDIR, RMDIR };
 
-/* Before each note; powercut.rs reads the same. */
+/* Before each note; power.rs reads the same. */
 struct note {
   uint64_t kind;
   uint64_t at;      /* WRITE: the offset. SYNCED: the notes before this place in the journal are void. */

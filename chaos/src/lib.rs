@@ -1,0 +1,3 @@
+//! What breaks processes under test from below; what breaks whole clusters is the program of the same name.
+
+pub mod disk;
