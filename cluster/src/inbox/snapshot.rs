@@ -76,12 +76,22 @@ impl Shard {
 
     /// All messages are in memory then.
     pub fn read_from(input: &mut impl Read) -> Result<Shard, SnapshotError> {
+        Self::read_spilling(input, u64::MAX, &mut |_| true)
+    }
+
+    /// Whenever messages take more than so many bytes of memory, `spill` is given some to write elsewhere; they are kept if
+    /// it cannot.
+    pub fn read_spilling(
+        input: &mut impl Read,
+        memory: u64,
+        spill: &mut dyn FnMut(&[(u64, Bytes)]) -> bool,
+    ) -> Result<Shard, SnapshotError> {
         let header: Header = read_record(input)?;
         let mut shard = Shard::new(header.number);
         shard.time = header.time;
         shard.next_hand_on = header.next_hand_on;
         shard.nodes = header.nodes.iter().map(|node| (node.id, node.clone())).collect();
-        shard.bodies = read_bodies(&header, input)?;
+        shard.bodies = read_bodies(&header, input, memory, spill)?;
         for _ in 0..header.inboxes {
             shard.read_inbox(read_record(input)?)?;
         }
@@ -114,11 +124,25 @@ impl Shard {
     }
 }
 
-fn read_bodies(header: &Header, input: &mut impl Read) -> Result<Bodies, SnapshotError> {
+fn read_bodies(
+    header: &Header,
+    input: &mut impl Read,
+    mut memory: u64,
+    spill: &mut dyn FnMut(&[(u64, Bytes)]) -> bool,
+) -> Result<Bodies, SnapshotError> {
     let mut bodies = Bodies::default();
     for _ in 0..header.bodies {
         let record: wire::Body = read_record(input)?;
         bodies.restore(record.id, record.message, record.expires_at);
+        if bodies.memory() > memory {
+            let chosen = bodies.to_spill(bodies.memory() - memory / 2);
+            if spill(&chosen) {
+                let ids: Vec<u64> = chosen.iter().map(|(id, _)| *id).collect();
+                bodies.spilled(&ids);
+            } else {
+                memory = u64::MAX;
+            }
+        }
     }
     bodies.restore_next(header.next_body);
     Ok(bodies)

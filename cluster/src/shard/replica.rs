@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
@@ -12,7 +13,7 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 
 use super::Lane;
-use super::spill::Spill;
+use super::spill::{Space, Spill};
 use crate::clock::wall_ms;
 use crate::inbox::{BodyRef, Effects, Shard};
 use crate::raft::replicated::{Frozen, Replicated};
@@ -23,6 +24,10 @@ pub struct ShardReplica {
     me: NodeId,
     shard: RwLock<Shard>,
     spill: Arc<Spill>,
+    /// Where the shard's spilled bodies are. Who looked one up before it changed finds the same under its id after it.
+    space: Mutex<Space>,
+    /// The last attempt to spill failed.
+    in_memory: AtomicBool,
     /// Index of the last applied entry.
     applied: watch::Sender<u64>,
     /// Where this node's own batches come from.
@@ -64,7 +69,9 @@ impl ShardReplica {
             number,
             me,
             shard: RwLock::new(Shard::new(number)),
+            space: Mutex::new(spill.space()),
             spill,
+            in_memory: AtomicBool::new(false),
             applied: watch::Sender::new(0),
             lane,
             readers: Mutex::default(),
@@ -122,8 +129,12 @@ impl ShardReplica {
     pub(crate) fn body(&self, body: BodyRef) -> io::Result<Bytes> {
         match body {
             BodyRef::Memory(bytes) => Ok(bytes),
-            BodyRef::Spilled(id) => self.spill.get(self.number, id),
+            BodyRef::Spilled(id) => self.spill.get(self.space(), id),
         }
+    }
+
+    fn space(&self) -> Space {
+        *self.space.lock()
     }
 
     /// Of a batch that has been applied: what is remembered of it. A node's later epoch has made it stale.
@@ -152,7 +163,7 @@ impl ShardReplica {
         if effects.dropped > 0 {
             metrics::counter!("rollcall_inbox_dropped_total").increment(effects.dropped);
         }
-        self.spill.release(self.number, &effects.freed);
+        self.spill.release(self.space(), &effects.freed);
     }
 
     /// Brings the bodies in memory back to what they may take.
@@ -162,13 +173,25 @@ impl ShardReplica {
             return;
         }
         let chosen = shard.to_spill(over + self.spill.budget() / 16);
-        if let Err(error) = self.spill.put(self.number, &chosen) {
-            // They stay where they are; the disk's own troubles show elsewhere.
-            return tracing::error!(shard = self.number, %error, "messages cannot be spilled: they stay in memory");
+        let space = self.space();
+        if !self.put(space, &chosen) {
+            return;
         }
         let ids: Vec<u64> = chosen.into_iter().map(|(id, _)| id).collect();
         let gone = shard.spilled(&ids);
-        self.spill.release(self.number, &gone);
+        self.spill.release(space, &gone);
+    }
+
+    /// Whether they are spilled. Else they stay where they are, which is said once; the disk's own troubles show elsewhere.
+    fn put(&self, space: Space, bodies: &[(u64, Bytes)]) -> bool {
+        let put = self.spill.put(space, bodies);
+        let failed_before = self.in_memory.swap(put.is_err(), Ordering::Relaxed);
+        if let Err(error) = &put
+            && !failed_before
+        {
+            tracing::error!(shard = self.number, %error, "messages cannot be spilled: they stay in memory");
+        }
+        put.is_ok()
     }
 }
 
@@ -204,18 +227,23 @@ impl Replicated for ShardReplica {
         // First: what is freed from now on stays to be read.
         let kept = self.spill.keep();
         let shard = self.shard().clone();
-        Box::new(FrozenShard { shard, number: self.number, spill: self.spill.clone(), _kept: kept })
+        Box::new(FrozenShard { shard, space: self.space(), spill: self.spill.clone(), _kept: kept })
     }
 
     fn restore(&self, mut reader: &mut dyn Read, index: u64) -> io::Result<()> {
-        let shard = Shard::read_from(&mut reader).map_err(io::Error::other)?;
-        io::copy(reader, &mut io::sink())?;
-        {
+        let space = self.spill.space();
+        let shard = Shard::read_spilling(&mut reader, self.spill.budget(), &mut |bodies| self.put(space, bodies));
+        let read = shard.map_err(io::Error::other).and_then(|shard| {
+            io::copy(reader, &mut io::sink())?;
+            Ok(shard)
+        });
+        let shard = read.inspect_err(|_| self.spill.forget(space))?;
+        let old = {
             let mut current = self.shard.write();
-            self.spill.forget(self.number);
             *current = shard;
-            self.relieve(&mut current);
-        }
+            std::mem::replace(&mut *self.space.lock(), space)
+        };
+        self.spill.forget(old);
         // The batch in flight may be among what the snapshot has replaced.
         if let Some((epoch, number, outcomes)) = self.shard().last_outcomes(self.me) {
             self.lane.answer(epoch, number, index, outcomes);
@@ -227,9 +255,15 @@ impl Replicated for ShardReplica {
     }
 }
 
+impl Drop for ShardReplica {
+    fn drop(&mut self) {
+        self.spill.forget(self.space());
+    }
+}
+
 struct FrozenShard {
     shard: Shard,
-    number: u32,
+    space: Space,
     spill: Arc<Spill>,
     /// Spilled bodies stay as long as this does.
     _kept: super::spill::Kept,
@@ -242,6 +276,6 @@ impl Frozen for FrozenShard {
     }
 
     fn write_to(&self, mut out: &mut dyn Write) -> io::Result<()> {
-        self.shard.write_to(&mut out, &|id| self.spill.get(self.number, id))
+        self.shard.write_to(&mut out, &|id| self.spill.get(self.space, id))
     }
 }

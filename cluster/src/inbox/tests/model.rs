@@ -21,6 +21,19 @@ struct Replica {
 }
 
 impl Replica {
+    /// Spills while it reads, as there is more than fits.
+    fn read(snapshot: &[u8]) -> Replica {
+        const MEMORY: u64 = 60;
+        let mut disk = BTreeMap::new();
+        let mut spill = |bodies: &[(u64, Bytes)]| {
+            disk.extend(bodies.iter().cloned());
+            true
+        };
+        let shard = Shard::read_spilling(&mut &*snapshot, MEMORY, &mut spill).unwrap();
+        assert!(shard.memory() <= MEMORY);
+        Replica { shard, disk }
+    }
+
     fn apply(&mut self, now: u64, batch: &Batch) -> Effects {
         let effects = self.shard.apply(now, batch);
         for id in &effects.freed {
@@ -102,7 +115,7 @@ fn live_through(steps: &[Step]) {
     let mut author = Author { now: 1_000, ..Author::default() };
     for (at, step) in steps.iter().enumerate() {
         if at == steps.len() / 2 {
-            copy = Some(Replica { shard: Shard::read_from(&mut &*spilling.bytes()).unwrap(), disk: BTreeMap::new() });
+            copy = Some(Replica::read(&spilling.bytes()));
         }
         match step {
             Step::Wait { millis } => author.now += millis,
