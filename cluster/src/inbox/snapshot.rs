@@ -17,6 +17,9 @@ use crate::records::{SnapshotError, read_record, write_record};
 /// Messages of one inbox in one record, which has a largest size.
 const QUEUED_PER_RECORD: usize = 65_536;
 
+/// Is given messages by their ids; whether it has them elsewhere now.
+pub type SpillBodies<'a> = dyn FnMut(&[(u64, Bytes)]) -> bool + 'a;
+
 impl Shard {
     /// `fetch` reads a message that is spilled.
     pub fn write_to(&self, out: &mut impl Write, fetch: &dyn Fn(u64) -> io::Result<Bytes>) -> io::Result<()> {
@@ -84,7 +87,7 @@ impl Shard {
     pub fn read_spilling(
         input: &mut impl Read,
         memory: u64,
-        spill: &mut dyn FnMut(&[(u64, Bytes)]) -> bool,
+        spill: &mut SpillBodies<'_>,
     ) -> Result<Shard, SnapshotError> {
         let header: Header = read_record(input)?;
         let mut shard = Shard::new(header.number);
@@ -128,7 +131,7 @@ fn read_bodies(
     header: &Header,
     input: &mut impl Read,
     mut memory: u64,
-    spill: &mut dyn FnMut(&[(u64, Bytes)]) -> bool,
+    spill: &mut SpillBodies<'_>,
 ) -> Result<Bodies, SnapshotError> {
     let mut bodies = Bodies::default();
     for _ in 0..header.bodies {
