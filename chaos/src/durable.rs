@@ -67,7 +67,7 @@ pub struct Arguments {
     #[arg(long)]
     power_cuts: bool,
     /// Killed nodes lose all they ever wrote, as on disks that do not sync although they say so: shows that a run can
-    /// fail.
+    /// fail. A single node that has forgotten who it was does not come back: use it with `--faults pause`.
     #[arg(long, conflicts_with = "power_cuts")]
     ignore_syncs: bool,
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(2..=10_000))]

@@ -45,7 +45,7 @@ pub struct Config {
     pub lease: Duration,
     /// `cluster.node_timeout`
     pub node_timeout: Duration,
-    /// `cluster.batch_interval`: the least time between two batches of a busy node.
+    /// `cluster.batch_interval`: the time between two batches of a busy node.
     pub batch_interval: Duration,
     /// `cluster.batch_commands`: the most commands in one batch.
     pub batch_commands: usize,

@@ -99,8 +99,12 @@ impl Courier {
     async fn submit_to(&self, leader: NodeId, batch: Bytes) -> Result<Logged, NotLeader> {
         let address = self.address_of(leader).ok_or(NotLeader(None))?;
         let mut client = self.office.peers.client(&address).map_err(|_| NotLeader(None))?;
-        let asking = client.propose(ProposeRequest { batch, group: self.group });
-        let reply = answered(timeout(self.office.config.rpc_timeout, asking).await, &address)?;
+        let (group, within) = (self.group, self.office.config.rpc_timeout);
+        // A task of its own: the log often brings the batch here before the answer comes, and to cancel the call then,
+        // batch after batch, is more work for both ends than to let it be answered.
+        let asking =
+            tokio::spawn(async move { timeout(within, client.propose(ProposeRequest { batch, group })).await });
+        let reply = answered(asking.await.map_err(|_| NotLeader(None))?, &address)?;
         match reply.result {
             Some(propose_reply::Result::Applied(index)) => Ok(Logged { index, outcomes: reply.outcomes }),
             Some(propose_reply::Result::NotLeader(hint)) => Err(NotLeader(hint.leader)),
@@ -217,17 +221,47 @@ fn answered<T>(
     }
 }
 
-/// On a quiet node a batch leaves at once; on a busy one the next gathers more.
+/// Commands in a batch by which a lane counts as busy.
+const BUSY: u32 = 8;
+
+/// When the next batch leaves. Whoever sends one command after the other's answer waits for nothing but the log; the more
+/// commands came together, the longer the next batch gathers more, up to the whole interval: fewer entries for as much.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
-    last: Option<Instant>,
+    last: Option<(Instant, usize)>,
 }
 
 impl Pace {
-    pub(crate) async fn keep(&mut self, interval: Duration) {
-        if let Some(last) = self.last {
-            sleep_until(last + interval).await;
+    pub(crate) async fn keep(&self, interval: Duration) {
+        let Some((left, commands)) = self.last else { return };
+        let next = left + gap(interval, commands);
+        // The runtime's clock ticks in milliseconds: also a sleep that is over already may last until the next.
+        if next > Instant::now() {
+            sleep_until(next).await;
         }
-        self.last = Some(Instant::now());
+    }
+
+    pub(crate) fn leaves(&mut self, commands: usize) {
+        self.last = Some((Instant::now(), commands));
+    }
+}
+
+fn gap(interval: Duration, commands: usize) -> Duration {
+    let others = u32::try_from(commands.saturating_sub(1)).unwrap_or(BUSY);
+    interval * others.min(BUSY) / BUSY
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_more_commands_came_together_the_longer_the_next_batch_gathers_up_to_the_interval() {
+        let interval = Duration::from_millis(4);
+        assert_eq!(gap(interval, 0), Duration::ZERO);
+        assert_eq!(gap(interval, 1), Duration::ZERO);
+        assert_eq!(gap(interval, 5), Duration::from_millis(2));
+        assert_eq!(gap(interval, 9), interval);
+        assert_eq!(gap(interval, usize::MAX), interval);
     }
 }

@@ -98,6 +98,7 @@ impl Proposer {
                 bytes += next.command.encoded_len();
                 asked.push(next);
             }
+            self.pace.leaves(asked.len());
             self.carry(asked).await;
         }
     }

@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use rollcall_proto::packet::{
     Ack, ConnAck, Disconnect, Packet, PacketId, Publish, QoS, Subscribe, SubscribeOptions, Unsubscribe, Version,
@@ -246,8 +246,15 @@ impl RawClient {
 
     /// The connection itself, for those who count bytes instead of packets. Nothing may have been set aside.
     pub fn into_stream(self) -> TcpStream {
+        let (stream, arrived) = self.into_parts();
+        assert!(arrived.is_empty(), "bytes would be lost");
+        stream
+    }
+
+    /// As [`Self::into_stream`], with what has arrived behind the last packet.
+    pub fn into_parts(self) -> (TcpStream, BytesMut) {
         assert!(self.set_aside.is_empty(), "packets would be lost: {:?}", self.set_aside);
-        self.wire.into_stream()
+        self.wire.into_parts()
     }
 
     /// Sends DISCONNECT and waits until the broker has closed its side.

@@ -6,9 +6,11 @@
 //! - [`http`], [`events`]: what the admin HTTP answers, and what must hold of an event stream
 //! - [`external`]: other people's programs and clients
 //! - [`backlog`]: much that waits for sessions that are away
+//! - [`bench`]: our broker and others' under measurement
 //! - [`latency`], [`footprint`], [`patience`]: figures, and bounded waiting for a condition
 
 pub mod backlog;
+pub mod bench;
 pub mod binary;
 pub mod client;
 pub mod cluster;

@@ -215,7 +215,7 @@ pub const KEYS: &[Key] = &[
         "cluster.batch_interval",
         ms(0, 100),
         "4ms",
-        "The least time between two batches of commands that a busy node sends to the log. A quiet node does not wait.",
+        "The most that a node waits after one batch of commands for the log before it sends the next: nothing after a single command, all of it after nine or more.",
     ),
     key("cluster.batch_commands", count(1, 65_536), "4096", "Commands in one batch, at most."),
     key(

@@ -140,6 +140,7 @@ impl Proposer {
             self.pace.keep(lane.office.config.batch_interval).await;
             let asked = lane.queue.take(lane.office.config.batch_commands, BATCH_BYTES);
             if !asked.is_empty() {
+                self.pace.leaves(asked.len());
                 self.carry(asked).await;
             }
         }

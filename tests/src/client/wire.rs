@@ -32,9 +32,9 @@ impl Wire {
         Ok(Self { stream, version, decoder, inbound: BytesMut::new() })
     }
 
-    pub fn into_stream(self) -> TcpStream {
-        assert!(self.inbound.is_empty(), "bytes would be lost");
-        self.stream
+    /// The connection, and what has arrived on it behind the last packet.
+    pub fn into_parts(self) -> (TcpStream, BytesMut) {
+        (self.stream, self.inbound)
     }
 
     pub async fn send(&mut self, packet: &Packet) -> io::Result<()> {

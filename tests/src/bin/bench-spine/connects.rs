@@ -3,12 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rollcall_tests::bench::{Broker, Figure};
 use rollcall_tests::client::{Options, RawClient};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-
-use crate::broker::Broker;
-use crate::table::Figure;
 
 const WAVE: usize = 1_000;
 /// Connects, and disconnects, under way at one moment.
@@ -47,7 +45,7 @@ async fn connect_all(broker: &Broker, wave: usize) -> Vec<RawClient> {
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut tasks = JoinSet::new();
     for index in 0..WAVE {
-        let address = broker.addresses[index % broker.addresses.len()];
+        let address = broker.node(index);
         let permits = Arc::clone(&permits);
         tasks.spawn(async move {
             let _permit = permits.acquire().await.expect("the semaphore stays open");

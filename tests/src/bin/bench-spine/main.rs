@@ -3,7 +3,6 @@
 //!
 //! `cargo run --release -p rollcall-tests --bin bench-spine`
 
-mod broker;
 mod connects;
 mod messages;
 mod table;
@@ -11,8 +10,8 @@ mod table;
 use std::time::Duration;
 
 use clap::Parser;
+use rollcall_tests::bench::Broker;
 
-use broker::Broker;
 use messages::{Shape, measure};
 use table::Table;
 
@@ -36,9 +35,9 @@ const SHAPES: [Shape; 4] = [
 async fn main() {
     let time = Duration::from_secs(Arguments::parse().seconds);
     let mut table = Table::default();
-    measure_all(Broker::mosquitto().await, time, &mut table).await;
-    measure_all(Broker::rollcall(1).await, time, &mut table).await;
-    measure_all(Broker::rollcall(3).await, time, &mut table).await;
+    measure_all(Broker::mosquitto(&[]).await, time, &mut table).await;
+    measure_all(Broker::rollcall(1, &[]).await, time, &mut table).await;
+    measure_all(Broker::rollcall(3, &[]).await, time, &mut table).await;
     println!("{table}");
 }
 

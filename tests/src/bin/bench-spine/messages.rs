@@ -5,14 +5,12 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
 use rollcall_proto::packet::QoS;
+use rollcall_tests::bench::{Broker, Figure};
 use rollcall_tests::client::{Options, RawClient};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-
-use crate::broker::Broker;
-use crate::table::Figure;
 
 const TOPIC: &str = "bench/of/the/spine";
 /// Bytes.
@@ -31,16 +29,16 @@ pub struct Shape {
 /// Cost per message delivered. Publishers and subscribers are spread over the nodes so that neighbours in the list are
 /// on different ones.
 pub async fn measure(broker: &Broker, shape: &Shape, time: Duration) -> Figure {
-    let node = |index: usize| broker.addresses[index % broker.addresses.len()];
     let mut subscribers = Vec::new();
     for index in 0..shape.subscribers {
-        let mut client = RawClient::connect(node(index + 1), &Options::v311(format!("sub-{index}"))).await;
+        let mut client = RawClient::connect(broker.node(index + 1), &Options::v311(format!("sub-{index}"))).await;
         client.subscribe(TOPIC, QoS::AtMostOnce).await;
         subscribers.push(client.into_stream());
     }
     let mut publishers = Vec::new();
     for index in 0..shape.publishers {
-        publishers.push(RawClient::connect(node(index), &Options::v311(format!("pub-{index}"))).await.into_stream());
+        publishers
+            .push(RawClient::connect(broker.node(index), &Options::v311(format!("pub-{index}"))).await.into_stream());
     }
     let packet = publish();
     let burst = packet.repeat(shape.burst);

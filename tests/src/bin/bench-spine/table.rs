@@ -1,32 +1,8 @@
 //! The figures side by side, with their ratio to mosquitto's.
 
 use std::fmt;
-use std::time::Duration;
 
-/// How many, in what time, with how much CPU time of the broker.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Figure {
-    count: usize,
-    time: Duration,
-    cpu: Duration,
-}
-
-impl Figure {
-    pub fn add(&mut self, count: usize, time: Duration, cpu: Duration) {
-        self.count += count;
-        self.time += time;
-        self.cpu += cpu;
-    }
-
-    fn per_second(&self) -> f64 {
-        self.count as f64 / self.time.as_secs_f64().max(f64::MIN_POSITIVE)
-    }
-
-    /// Microseconds.
-    fn cpu_each(&self) -> f64 {
-        self.cpu.as_secs_f64() * 1e6 / self.count.max(1) as f64
-    }
-}
+use rollcall_tests::bench::Figure;
 
 #[derive(Debug, Default)]
 pub struct Table(Vec<(String, String, Figure)>);
