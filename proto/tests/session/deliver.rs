@@ -74,7 +74,7 @@ fn the_clients_receive_maximum_bounds_what_is_in_flight() {
 
 #[test]
 fn a_qos_2_delivery_holds_its_place_until_pubcomp() {
-    // [MQTT-4.3.3-1] to [MQTT-4.3.3-6]
+    // [MQTT-4.3.3-1], [MQTT-4.3.3-2], [MQTT-4.3.3-4]
     let mut rig = Rig::online(Version::V5, window(1));
     rig.session.deliver(delivery("two", QoS::ExactlyOnce), 0);
     rig.session.deliver(delivery("next", QoS::AtLeastOnce), 0);
