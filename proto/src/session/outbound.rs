@@ -61,6 +61,10 @@ impl Outbound {
         Outbound { window: usize::from(window), max_packet, ..Outbound::default() }
     }
 
+    pub(super) fn max_packet(&self) -> Option<usize> {
+        self.max_packet
+    }
+
     pub(super) fn queued(&self) -> usize {
         self.queue.len()
     }
