@@ -33,6 +33,7 @@ struct Inside {
     waiting: VecDeque<Delivery>,
     bytes: usize,
     end: Option<End>,
+    closed: bool,
 }
 
 /// Bounded: a client that does not read never holds up a publisher.
@@ -51,13 +52,19 @@ impl Mailbox {
     }
 
     /// How many messages were dropped: when full, QoS 0 goes nowhere, and anything above takes the place of the oldest.
-    pub fn deliver(&self, delivery: Delivery) -> usize {
+    ///
+    /// # Errors
+    /// The delivery itself once the connection has ended.
+    pub fn deliver(&self, delivery: Delivery) -> Result<usize, Delivery> {
         let weight = delivery.message.weight();
         let mut dropped = 0;
         {
             let mut inside = self.inside.lock();
+            if inside.closed {
+                return Err(delivery);
+            }
             if delivery.qos == QoS::AtMostOnce && self.is_full(&inside, weight) {
-                return 1;
+                return Ok(1);
             }
             while self.is_full(&inside, weight) {
                 let Some(oldest) = inside.waiting.pop_front() else { break };
@@ -68,7 +75,15 @@ impl Mailbox {
             inside.waiting.push_back(delivery);
         }
         self.wake();
-        dropped
+        Ok(dropped)
+    }
+
+    /// The connection has ended: what waits is given back, and nothing more is taken.
+    pub fn close(&self) -> VecDeque<Delivery> {
+        let mut inside = self.inside.lock();
+        inside.closed = true;
+        inside.bytes = 0;
+        std::mem::take(&mut inside.waiting)
     }
 
     fn is_full(&self, inside: &Inside, weight: usize) -> bool {
@@ -133,7 +148,7 @@ mod tests {
             expires_at: None,
         };
         let subscription_ids = SubscriptionIds::None;
-        Delivery { message: Arc::new(message), qos, retain: false, dup: false, subscription_ids }
+        Delivery { message: Arc::new(message), qos, retain: false, dup: false, subscription_ids, share: None }
     }
 
     fn payloads(mailbox: &Mailbox) -> Vec<String> {
@@ -145,13 +160,22 @@ mod tests {
     #[test]
     fn a_full_mailbox_drops_new_qos_0_and_the_oldest_for_qos_1() {
         let mailbox = Mailbox::new(MailboxLimits { messages: 2, bytes: usize::MAX });
-        assert_eq!(mailbox.deliver(delivery("a", QoS::AtMostOnce)), 0);
-        assert_eq!(mailbox.deliver(delivery("b", QoS::AtLeastOnce)), 0);
-        assert_eq!(mailbox.deliver(delivery("c", QoS::AtMostOnce)), 1);
-        assert_eq!(mailbox.deliver(delivery("d", QoS::AtLeastOnce)), 1);
+        assert_eq!(mailbox.deliver(delivery("a", QoS::AtMostOnce)), Ok(0));
+        assert_eq!(mailbox.deliver(delivery("b", QoS::AtLeastOnce)), Ok(0));
+        assert_eq!(mailbox.deliver(delivery("c", QoS::AtMostOnce)), Ok(1));
+        assert_eq!(mailbox.deliver(delivery("d", QoS::AtLeastOnce)), Ok(1));
         assert_eq!(payloads(&mailbox), ["b", "d"]);
-        assert_eq!(mailbox.deliver(delivery("e", QoS::AtMostOnce)), 0);
+        assert_eq!(mailbox.deliver(delivery("e", QoS::AtMostOnce)), Ok(0));
         assert_eq!(payloads(&mailbox), ["e"]);
+    }
+
+    #[test]
+    fn a_closed_mailbox_gives_back_what_waits_and_what_comes() {
+        let mailbox = Mailbox::new(MailboxLimits { messages: 2, bytes: usize::MAX });
+        assert_eq!(mailbox.deliver(delivery("a", QoS::AtLeastOnce)), Ok(0));
+        assert_eq!(mailbox.close(), [delivery("a", QoS::AtLeastOnce)]);
+        assert_eq!(mailbox.deliver(delivery("b", QoS::AtLeastOnce)), Err(delivery("b", QoS::AtLeastOnce)));
+        assert!(mailbox.close().is_empty());
     }
 
     #[test]

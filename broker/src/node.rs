@@ -257,7 +257,7 @@ fn session_config(config: &Config, listener: &Listener) -> SessionConfig {
         max_packet: u32::try_from(listener.max_packet).unwrap_or(u32::MAX),
         max_qos: QoS::from_bits(listener.max_qos).unwrap_or(QoS::ExactlyOnce),
         retain_available: listener.retain,
-        shared_subscriptions: false,
+        shared_subscriptions: true,
         receive_maximum: NonZeroU16::new(config.session.receive_maximum).unwrap_or(defaults.receive_maximum),
         topic_alias_maximum: config.session.topic_alias_maximum,
         outbound_queue: config.inbox.max_messages,

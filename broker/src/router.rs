@@ -1,50 +1,27 @@
-//! From a publish to the connections of this node and the links to the others.
+//! From a publish to the connections of this node, the links to the others, and the inboxes.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, OnceLock};
+mod matched;
+mod outward;
+mod shared;
+
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytestring::ByteString;
 use dashmap::DashMap;
-use rollcall_cluster::forward::Link;
-use rollcall_cluster::roster::{Lost, NodeId, Roster};
-use rollcall_cluster::routes::Local;
-use rollcall_cluster::targets::{Gathering, Targets};
+use rollcall_cluster::forward::{Link, Parcel};
+use rollcall_cluster::roster::{Lost, Roster};
 use rollcall_cluster::{Answer, Cluster, Observer, Unavailable};
-use rollcall_proto::message::{Delivery, Message, SubscriptionIds};
+use rollcall_proto::message::{Delivery, Message};
 use rollcall_proto::packet::{PacketId, QoS};
 use rollcall_proto::reason::DisconnectReason;
 
 use crate::mailbox::{End, Mailbox};
 use crate::meters::Meters;
+use matched::Matched;
+use outward::{Outward, Way};
 
 /// Topics whose matches are remembered; when there are more, all are forgotten.
 const CACHED_TOPICS: usize = 65_536;
-
-/// One subscriber on this node, all its matching subscriptions taken together.
-#[derive(Debug, Clone)]
-struct Subscriber {
-    mailbox: Arc<Mailbox>,
-    /// What is above QoS 0 comes to it out of its inbox.
-    durable: bool,
-    qos: QoS,
-    retain_as_published: bool,
-    /// The client id, if what it publishes itself is not for it.
-    not_from: Option<Arc<str>>,
-    ids: SubscriptionIds,
-}
-
-/// Where a topic's messages go.
-#[derive(Debug, Default)]
-struct Matched {
-    generation: u64,
-    local: Vec<Subscriber>,
-    /// With a live subscription.
-    nodes: Vec<NodeId>,
-    /// Those among them that have to be sent what is above QoS 0 too, as not all of it goes into inboxes.
-    live_nodes: Vec<NodeId>,
-    durable: Targets,
-}
 
 /// A QoS 2 publish of a persistent session: its shard receives it, once per packet id, and hands it on to the others.
 #[derive(Debug, Clone, Copy)]
@@ -114,6 +91,8 @@ impl Hold {
 }
 
 pub struct Router {
+    /// For what it does beside its callers.
+    me: Weak<Router>,
     /// Set once, before the first connection.
     cluster: OnceLock<Cluster>,
     /// By connection number.
@@ -124,7 +103,13 @@ pub struct Router {
 
 impl Router {
     pub fn new(meters: Arc<Meters>) -> Arc<Self> {
-        Arc::new(Router { cluster: OnceLock::new(), connections: DashMap::new(), cache: DashMap::new(), meters })
+        Arc::new_cyclic(|me| Router {
+            me: me.clone(),
+            cluster: OnceLock::new(),
+            connections: DashMap::new(),
+            cache: DashMap::new(),
+            meters,
+        })
     }
 
     /// Entries are applied, and publishes of other nodes come in, as soon as the cluster starts; connections only come
@@ -163,58 +148,94 @@ impl Router {
             return Err(Hold::Lease(cluster.clone()));
         }
         let matched = self.matched(cluster, &message.topic);
-        let links = self.links(cluster, &matched, message.qos)?;
-        let targets = matched.durable.of(message);
-        let full = match &receipt {
-            Some(receipt) => !cluster.shards().has_room(receipt.shard),
-            None => targets.iter().any(|targets| !cluster.shards().has_room(targets.shard)),
-        };
-        if full {
-            let shard = receipt.map_or_else(|| targets[0].shard, |receipt| receipt.shard);
-            return Err(Hold::Shard(cluster.clone(), shard));
+        let outward = self.outward(cluster, &matched, message)?;
+        let is_matched = !matched.local.is_empty() || !matched.nodes.is_empty() || !outward.is_empty();
+        let awaited = self.send(cluster, message, outward, receipt)?;
+        self.deliver(&matched, message);
+        Ok(Routed { matched: is_matched, awaited })
+    }
+
+    /// All that is not for this node's own subscribers, but for the members of shared subscriptions, wherever they are.
+    fn outward(&self, cluster: &Cluster, matched: &Matched, message: &Arc<Message>) -> Result<Outward, Hold> {
+        let nodes = if message.qos == QoS::AtMostOnce { &matched.nodes } else { &matched.live_nodes };
+        let mut outward = Outward { targets: matched.durable.of(message), ..Outward::default() };
+        for node in nodes {
+            if let Some(link) = cluster.links().to(*node)
+                && self.is_open(&link, message.qos)?
+            {
+                outward.links.push((link, Parcel::for_matching(message.clone())));
+            }
+        }
+        for group in &matched.groups {
+            let Some(way) = group.choose(message, |node| cluster.links().to(node)) else { continue };
+            if let Way::Link(link, _) = &way
+                && !self.is_open(link, message.qos)?
+            {
+                continue;
+            }
+            outward.add(way, message);
+        }
+        Ok(outward)
+    }
+
+    /// Whether the link takes a message; one of QoS 0 that it does not take in time is dropped.
+    fn is_open(&self, link: &Arc<Link>, qos: QoS) -> Result<bool, Hold> {
+        let may_be_dropped = qos == QoS::AtMostOnce;
+        if !link.is_full() {
+            return Ok(true);
+        }
+        if may_be_dropped && link.is_silent() {
+            self.meters.dropped_link_full.increment(1);
+            return Ok(false);
+        }
+        Err(Hold::Link { link: link.clone(), may_be_dropped })
+    }
+
+    /// # Errors
+    /// [`Hold`] while a shard has too much to do; nothing was done then.
+    fn send(
+        &self,
+        cluster: &Cluster,
+        message: &Arc<Message>,
+        outward: Outward,
+        receipt: Option<Receipt>,
+    ) -> Result<Vec<Awaited>, Hold> {
+        let Outward { links, targets, here } = outward;
+        let shards = receipt.iter().map(|receipt| receipt.shard);
+        let shards = shards.chain(targets.iter().map(|targets| targets.shard).filter(|_| receipt.is_none()));
+        for shard in shards {
+            if !cluster.shards().has_room(shard) {
+                return Err(Hold::Shard(cluster.clone(), shard));
+            }
         }
         let mut awaited = Vec::new();
-        for link in links {
-            let number = link.send(message);
+        for (link, parcel) in links {
+            let number = link.send(parcel);
             self.meters.forwarded.increment(1);
             if message.qos != QoS::AtMostOnce {
                 awaited.push(Awaited::Link(link, number));
             }
         }
-        let is_matched = !matched.local.is_empty() || !matched.nodes.is_empty() || !targets.is_empty();
-        let answers = match receipt {
-            Some(receipt) => {
-                vec![cluster.receive(
-                    receipt.shard,
-                    receipt.incarnation,
-                    receipt.epoch,
-                    receipt.packet_id,
-                    message,
-                    targets,
-                )]
+        match receipt {
+            Some(Receipt { shard, incarnation, epoch, packet_id }) => {
+                let answer = cluster.receive(shard, incarnation, epoch, packet_id, message, targets);
+                awaited.push(Awaited::Shard(answer));
             }
-            None => cluster.enqueue(message, targets),
-        };
-        awaited.extend(answers.into_iter().map(Awaited::Shard));
-        self.deliver(&matched, message);
-        Ok(Routed { matched: is_matched, awaited })
+            None => awaited.extend(cluster.enqueue(message, targets).into_iter().map(Awaited::Shard)),
+        }
+        for (mailbox, delivery) in here {
+            self.put(&mailbox, delivery);
+        }
+        Ok(awaited)
     }
 
-    fn links(&self, cluster: &Cluster, matched: &Matched, qos: QoS) -> Result<Vec<Arc<Link>>, Hold> {
-        let may_be_dropped = qos == QoS::AtMostOnce;
-        let nodes = if may_be_dropped { &matched.nodes } else { &matched.live_nodes };
-        let mut links = Vec::new();
-        for node in nodes {
-            let Some(link) = cluster.links().to(*node) else { continue };
-            if !link.is_full() {
-                links.push(link);
-            } else if may_be_dropped && link.is_silent() {
-                self.meters.dropped_link_full.increment(1);
-            } else {
-                return Err(Hold::Link { link, may_be_dropped });
-            }
+    /// Into a mailbox of this node, or to another member of the shared subscription if the connection has ended.
+    fn put(&self, mailbox: &Mailbox, delivery: Delivery) {
+        match mailbox.deliver(delivery) {
+            Ok(0) => {}
+            Ok(dropped) => self.meters.dropped_mailbox_full.increment(dropped as u64),
+            Err(delivery) => self.pass_on(vec![delivery]),
         }
-        Ok(links)
     }
 
     /// What every node is given.
@@ -227,23 +248,21 @@ impl Router {
 
     /// To the live sessions of this node.
     fn deliver(&self, matched: &Matched, message: &Arc<Message>) {
-        let mut dropped = 0;
         for subscriber in &matched.local {
             let qos = message.qos.min(subscriber.qos);
             let from_inbox = subscriber.durable && qos > QoS::AtMostOnce;
             if from_inbox || subscriber.not_from.as_deref().is_some_and(|id| *id == *message.publisher) {
                 continue;
             }
-            dropped += subscriber.mailbox.deliver(Delivery {
+            let delivery = Delivery {
                 message: message.clone(),
                 qos,
                 retain: message.retain && subscriber.retain_as_published,
                 dup: false,
                 subscription_ids: subscriber.ids.clone(),
-            });
-        }
-        if dropped > 0 {
-            self.meters.dropped_mailbox_full.increment(dropped as u64);
+                share: None,
+            };
+            self.put(&subscriber.mailbox, delivery);
         }
     }
 
@@ -253,79 +272,13 @@ impl Router {
         if let Some(known) = self.cache.get(topic).filter(|known| known.generation == generation) {
             return known.clone();
         }
-        let matched = Arc::new(self.match_now(cluster, topic));
+        let matched = Arc::new(Matched::new(cluster, &self.connections, topic));
         if self.cache.len() >= CACHED_TOPICS {
             self.cache.clear();
         }
         // A copy, so that the cache does not keep the buffer that the PUBLISH was read into.
         self.cache.insert(ByteString::from(&**topic), matched.clone());
         matched
-    }
-
-    fn match_now(&self, cluster: &Cluster, topic: &str) -> Matched {
-        let replica = cluster.replica();
-        let (mut subscribers, mut gathering) = (Subscribers::default(), Gathering::default());
-        let (mut nodes, mut live_nodes) = (BTreeSet::new(), BTreeSet::new());
-        // Read before the routes are: what changes meanwhile makes this match outdated, never wrong.
-        let generation = replica.generation();
-        replica.routes().for_each_match(topic, |route| {
-            nodes.extend(route.remote.keys().copied());
-            live_nodes.extend(route.remote.iter().filter(|(_, remote)| remote.live_only > 0).map(|(node, _)| *node));
-            gathering.add(route);
-            for (client_id, local) in &route.local {
-                if let Some(mailbox) = self.connections.get(&local.connection) {
-                    subscribers.add(client_id, local, mailbox.value());
-                }
-            }
-        });
-        Matched {
-            generation,
-            local: subscribers.finish(),
-            nodes: nodes.into_iter().collect(),
-            live_nodes: live_nodes.into_iter().collect(),
-            durable: gathering.finish(|client_id| cluster.shard_of(client_id)),
-        }
-    }
-}
-
-/// Live subscribers of this node by their connections, each with all its matching subscriptions.
-#[derive(Default)]
-struct Subscribers(BTreeMap<u64, (Subscriber, Vec<u32>)>);
-
-impl Subscribers {
-    fn add(&mut self, client_id: &Arc<str>, local: &Local, mailbox: &Arc<Mailbox>) {
-        let options = &local.options;
-        let qos = QoS::from_bits(options.qos as u8).unwrap_or_default();
-        let not_from = options.no_local.then(|| client_id.clone());
-        let id = (options.subscription_id > 0).then_some(options.subscription_id);
-        match self.0.entry(local.connection) {
-            Entry::Vacant(place) => {
-                let subscriber = Subscriber {
-                    mailbox: mailbox.clone(),
-                    durable: local.durable,
-                    qos,
-                    retain_as_published: options.retain_as_published,
-                    not_from,
-                    ids: SubscriptionIds::None,
-                };
-                place.insert((subscriber, id.into_iter().collect()));
-            }
-            Entry::Occupied(mut place) => {
-                let (subscriber, ids) = place.get_mut();
-                subscriber.qos = subscriber.qos.max(qos);
-                subscriber.retain_as_published |= options.retain_as_published;
-                subscriber.not_from = subscriber.not_from.take().and(not_from);
-                ids.extend(id);
-            }
-        }
-    }
-
-    fn finish(self) -> Vec<Subscriber> {
-        let finished = self
-            .0
-            .into_values()
-            .map(|(subscriber, ids)| Subscriber { ids: SubscriptionIds::from(ids.as_slice()), ..subscriber });
-        finished.collect()
     }
 }
 
@@ -355,11 +308,29 @@ impl Observer for Router {
         }
     }
 
-    fn forwarded(&self, message: Arc<Message>) {
-        self.deliver_here(&message);
+    fn forwarded(&self, parcel: Parcel) {
+        let Parcel { message, addressed, addressees } = parcel;
+        if !addressed {
+            self.deliver_here(&message);
+        }
+        for addressee in addressees {
+            let connection = addressee.connection;
+            let delivery = shared::delivery(message.clone(), addressee);
+            match self.connections.get(&connection) {
+                Some(mailbox) => self.put(mailbox.value(), delivery),
+                None => self.pass_on(vec![delivery]),
+            }
+        }
     }
 
     fn will(&self, message: Arc<Message>) {
-        self.deliver_here(&message);
+        let Some(cluster) = self.cluster.get() else { return };
+        let matched = self.matched(cluster, &message.topic);
+        self.deliver(&matched, &message);
+        for group in &matched.groups {
+            if let Some((mailbox, delivery)) = group.of_will(&message) {
+                self.put(&mailbox, delivery);
+            }
+        }
     }
 }

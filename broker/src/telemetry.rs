@@ -58,6 +58,7 @@ pub const MESSAGES_RECEIVED: &str = "rollcall_messages_received_total";
 pub const MESSAGES_SENT: &str = "rollcall_messages_sent_total";
 pub const MESSAGES_DROPPED: &str = "rollcall_messages_dropped_total";
 pub const MESSAGES_FORWARDED: &str = "rollcall_messages_forwarded_total";
+pub const MESSAGES_PASSED_ON: &str = "rollcall_messages_passed_on_total";
 pub const SUBACK_SECONDS: &str = "rollcall_suback_seconds";
 pub const SESSIONS: &str = "rollcall_sessions";
 pub const SESSIONS_ONLINE: &str = "rollcall_sessions_online";
@@ -86,6 +87,10 @@ fn describe() {
     describe_counter!(MESSAGES_SENT, "Messages delivered to this node's clients, by QoS");
     describe_counter!(MESSAGES_DROPPED, "Messages dropped, by reason");
     describe_counter!(MESSAGES_FORWARDED, "Messages sent to other nodes");
+    describe_counter!(
+        MESSAGES_PASSED_ON,
+        "Messages of shared subscriptions given to another member, as the first had left"
+    );
     describe_histogram!(SUBACK_SECONDS, Unit::Seconds, "From a SUBSCRIBE packet to its SUBACK");
     describe_gauge!(SESSIONS, "Sessions in the cluster, online and offline");
     describe_gauge!(SESSIONS_ONLINE, "Connections in the cluster, as the limit counts them");

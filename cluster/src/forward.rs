@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use rollcall_proto::message::Message;
-use rollcall_proto::schema::node::{ForwardFrame, ForwardOpen, Forwarded};
+use rollcall_proto::schema::node::{Addressee, ForwardFrame, ForwardOpen, Forwarded};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_stream::StreamExt as _;
@@ -32,6 +32,28 @@ const LOOK: Duration = Duration::from_millis(500);
 /// As an acknowledgement: nobody is left to receive.
 const ENDED: u64 = u64::MAX;
 
+/// A message, and whom it is for on the other node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parcel {
+    pub message: Arc<Message>,
+    /// Only for the addressees; otherwise also for all live sessions that match.
+    pub addressed: bool,
+    /// Members of shared subscriptions that the sender has chosen.
+    pub addressees: Vec<Addressee>,
+}
+
+impl Parcel {
+    /// For all who match.
+    pub fn for_matching(message: Arc<Message>) -> Self {
+        Parcel { message, addressed: false, addressees: Vec::new() }
+    }
+
+    fn weight(&self) -> usize {
+        let addressee = |addressee: &Addressee| size_of::<Addressee>() + addressee.share.len();
+        self.message.weight() + self.addressees.iter().map(addressee).sum::<usize>()
+    }
+}
+
 /// The way to one epoch of another node.
 pub struct Link {
     epoch: u64,
@@ -49,7 +71,7 @@ pub struct Link {
 #[derive(Default)]
 struct Window {
     /// Not yet acknowledged, in order; the first has the number `first`.
-    waiting: VecDeque<Arc<Message>>,
+    waiting: VecDeque<Parcel>,
     first: u64,
     bytes: usize,
 }
@@ -75,10 +97,10 @@ impl Link {
     }
 
     /// Puts a message into the window; its number.
-    pub fn send(&self, message: &Arc<Message>) -> u64 {
+    pub fn send(&self, parcel: Parcel) -> u64 {
         let mut window = self.window.lock();
-        window.bytes += message.weight();
-        window.waiting.push_back(message.clone());
+        window.bytes += parcel.weight();
+        window.waiting.push_back(parcel);
         let number = window.first + window.waiting.len() as u64 - 1;
         drop(window);
         self.filled.notify_one();
@@ -129,8 +151,8 @@ impl Link {
     fn acknowledge(&self, received: u64) {
         let mut window = self.window.lock();
         while window.first <= received {
-            let Some(message) = window.waiting.pop_front() else { break };
-            window.bytes -= message.weight();
+            let Some(parcel) = window.waiting.pop_front() else { break };
+            window.bytes -= parcel.weight();
             window.first += 1;
         }
         drop(window);
@@ -150,7 +172,7 @@ impl Link {
         numbers
             .zip(window.waiting.iter().skip(skip))
             .take(FRAME)
-            .map(|(n, message)| to_wire(n, message, now_ms))
+            .map(|(n, parcel)| to_wire(n, parcel, now_ms))
             .collect()
     }
 
@@ -317,7 +339,7 @@ impl Inbound {
             }
             self.received = forwarded.number;
             match from_wire(forwarded, now_ms) {
-                Some(message) => replica.observer().forwarded(Arc::new(message)),
+                Some(parcel) => replica.observer().forwarded(parcel),
                 None => tracing::error!("another node sent a message that is not UTF-8 where it must be; dropped"),
             }
         }
@@ -325,13 +347,17 @@ impl Inbound {
     }
 }
 
-fn to_wire(number: u64, message: &Message, now_ms: u64) -> Forwarded {
+fn to_wire(number: u64, parcel: &Parcel, now_ms: u64) -> Forwarded {
+    let Parcel { message, addressed, addressees } = parcel;
     let expires_in = message.expires_at.map(|at| at.saturating_sub(now_ms));
-    Forwarded { number, message: Some(message::to_wire(message)), expires_in }
+    let message = Some(message::to_wire(message));
+    Forwarded { number, message, expires_in, addressed: *addressed, addressees: addressees.clone() }
 }
 
-fn from_wire(forwarded: Forwarded, now_ms: u64) -> Option<Message> {
-    message::from_wire(forwarded.message?, forwarded.expires_in.map(|left| now_ms + left))
+fn from_wire(forwarded: Forwarded, now_ms: u64) -> Option<Parcel> {
+    let Forwarded { message, expires_in, addressed, addressees, .. } = forwarded;
+    let message = message::from_wire(message?, expires_in.map(|left| now_ms + left))?;
+    Some(Parcel { message: Arc::new(message), addressed, addressees })
 }
 
 #[cfg(test)]

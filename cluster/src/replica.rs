@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::clock::boottime;
 use crate::feed::EventFeed;
+use crate::forward::Parcel;
 use crate::message::from_body;
 use crate::pending::Pending;
 use crate::raft::replicated::{Frozen, Replicated};
@@ -28,7 +29,7 @@ pub trait Observer: Send + Sync + 'static {
     /// The roster has been replaced by a snapshot: connections that it does not know are lost.
     fn replaced(&self, roster: &Roster);
     /// A publish of another node, for the sessions of this one.
-    fn forwarded(&self, message: Arc<Message>);
+    fn forwarded(&self, parcel: Parcel);
     /// A will, for the live sessions of this node: every node is told at the same entry.
     fn will(&self, message: Arc<Message>);
 }

@@ -1,13 +1,18 @@
 //! Where publishes go: live sessions of this node one by one, other nodes by the number of their subscriptions, and all
-//! durable sessions for what their inboxes keep.
+//! durable sessions for what their inboxes keep. Of a shared subscription every node knows every member: the publisher's
+//! node chooses.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rollcall_proto::message::Message;
+use rollcall_proto::packet::QoS;
 use rollcall_proto::schema::roster::SubscriptionOptions;
+use rollcall_proto::schema::shard::Target;
+use rollcall_proto::topic::Filter;
 use rollcall_proto::trie::Trie;
 
-use crate::roster::{NodeId, RouteChange};
+use crate::roster::{NodeId, Owner, RouteChange};
 
 pub use crate::roster::EVENTS_PREFIX;
 
@@ -20,6 +25,45 @@ pub struct Route {
     pub remote: BTreeMap<NodeId, Remote>,
     /// Durable sessions of the whole cluster, online or not, with their incarnation.
     pub durable: BTreeMap<Arc<str>, (u64, SubscriptionOptions)>,
+    /// Shared subscriptions, by the whole filter with `$share/` and the group's name.
+    pub shared: BTreeMap<Arc<str>, Group>,
+}
+
+/// The members of one shared subscription, of whom each message goes to one.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Group(BTreeMap<Arc<str>, Member>);
+
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Member {
+    /// The connection, while there is one.
+    pub owner: Option<Owner>,
+    /// The incarnation of a durable session.
+    pub durable: Option<u64>,
+    pub options: SubscriptionOptions,
+}
+
+impl Member {
+    /// The lower of the message's QoS and the subscription's.
+    pub fn qos(&self, message: &Message) -> QoS {
+        message.qos.min(QoS::from_bits(self.options.qos as u8).unwrap_or_default())
+    }
+
+    pub fn retain(&self, message: &Message) -> bool {
+        message.retain && self.options.retain_as_published
+    }
+
+    /// `None` where no inbox takes the message: of a clean session, or at QoS 0.
+    pub fn target(&self, client_id: &str, message: &Message) -> Option<Target> {
+        let (incarnation, qos) = (self.durable?, self.qos(message));
+        let id = self.options.subscription_id;
+        (qos > QoS::AtMostOnce).then(|| Target {
+            client_id: client_id.into(),
+            incarnation,
+            qos: qos as u32,
+            retain: self.retain(message),
+            subscription_ids: (id > 0).then_some(id).into_iter().collect(),
+        })
+    }
 }
 
 /// A live subscription of this node.
@@ -87,15 +131,74 @@ impl Routes {
         if filter.starts_with(EVENTS_PREFIX) {
             return;
         }
-        let route = self.trie.get_or_insert_with(filter, Route::default);
-        route.change(self.me, change);
-        if route.local.is_empty() && route.remote.is_empty() && route.durable.is_empty() {
-            self.trie.remove(filter);
+        // What is in the log was checked before it came there.
+        let Ok(Filter { group, filter: key }) = Filter::parse(filter) else { return };
+        let route = self.trie.get_or_insert_with(key, Route::default);
+        if group.is_some() {
+            let group = route.shared.entry(filter.clone()).or_default();
+            group.change(change);
+            if group.0.is_empty() {
+                route.shared.remove(filter);
+            }
+        } else {
+            route.change(self.me, change);
+        }
+        if route.is_empty() {
+            self.trie.remove(key);
+        }
+    }
+}
+
+impl Group {
+    /// By client id.
+    pub fn members(&self) -> impl Iterator<Item = (&Arc<str>, &Member)> {
+        self.0.iter()
+    }
+
+    /// Whom a will is for, the same member wherever and whenever it is asked of the same routes: one of those who are
+    /// connected, if there are any.
+    pub fn of_will(&self, will: &Message) -> Option<(&Arc<str>, &Member)> {
+        let is_there = |found: &(&Arc<str>, &Member)| found.1.owner.is_some();
+        let there = self.members().filter(is_there).count();
+        // Not at random, yet not the same member for everybody's wills.
+        let turn = will.publisher.bytes().fold(0_usize, |turn, byte| turn.wrapping_mul(31).wrapping_add(byte.into()));
+        match there {
+            0 => self.members().nth(turn % self.0.len().max(1)),
+            there => self.members().filter(is_there).nth(turn % there),
+        }
+    }
+
+    fn change(&mut self, change: &RouteChange) {
+        match change {
+            RouteChange::Add { client_id, owner, options, .. } => {
+                let member = self.0.entry(client_id.clone()).or_default();
+                (member.owner, member.options) = (Some(*owner), *options);
+            }
+            RouteChange::Keep { client_id, incarnation, options, .. } => {
+                let member = self.0.entry(client_id.clone()).or_default();
+                (member.durable, member.options) = (Some(*incarnation), *options);
+            }
+            RouteChange::Remove { client_id, owner, .. } => {
+                self.leave(client_id, |member| member.owner = member.owner.filter(|now| now != owner));
+            }
+            RouteChange::Unkeep { client_id, .. } => self.leave(client_id, |member| member.durable = None),
+        }
+    }
+
+    fn leave(&mut self, client_id: &Arc<str>, leave: impl FnOnce(&mut Member)) {
+        let Some(member) = self.0.get_mut(client_id) else { return };
+        leave(member);
+        if member.owner.is_none() && member.durable.is_none() {
+            self.0.remove(client_id);
         }
     }
 }
 
 impl Route {
+    fn is_empty(&self) -> bool {
+        self.local.is_empty() && self.remote.is_empty() && self.durable.is_empty() && self.shared.is_empty()
+    }
+
     fn change(&mut self, me: NodeId, change: &RouteChange) {
         match change {
             RouteChange::Add { client_id, owner, options, durable, before, .. } => {

@@ -60,6 +60,14 @@ impl Gathering {
     }
 }
 
+/// One more inbox, with the others of its shard.
+pub fn add(all: &mut Vec<ShardTargets>, shard: u32, target: Target) {
+    match all.iter_mut().find(|known| known.shard == shard) {
+        Some(known) => known.targets.push(target),
+        None => all.push(ShardTargets { shard, targets: vec![target] }),
+    }
+}
+
 impl Targets {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -61,6 +61,6 @@ impl Observer for Nobody {
     fn lost(&self, _: &Lost) {}
     fn fenced(&self) {}
     fn replaced(&self, _: &Roster) {}
-    fn forwarded(&self, _: Arc<Message>) {}
+    fn forwarded(&self, _: crate::forward::Parcel) {}
     fn will(&self, _: Arc<Message>) {}
 }

@@ -16,7 +16,7 @@ use crate::propose::{Proposals, Unavailable};
 use crate::replica::Replica;
 use crate::roster::PendingWill;
 use crate::shard::Shards;
-use crate::targets::Gathering;
+use crate::targets::{Gathering, add};
 
 /// Between two looks at what is due.
 const LOOK: Duration = Duration::from_millis(100);
@@ -117,10 +117,18 @@ impl Executor {
     }
 
     fn targets(&self, message: &Message) -> Vec<ShardTargets> {
-        let mut gathering = Gathering::default();
-        self.replica.routes().for_each_match(&message.topic, |route| gathering.add(route));
+        let (mut gathering, mut shared) = (Gathering::default(), Vec::new());
+        self.replica.routes().for_each_match(&message.topic, |route| {
+            gathering.add(route);
+            let members = route.shared.values().filter_map(|group| group.of_will(message));
+            shared.extend(members.filter_map(|(client_id, member)| member.target(client_id, message)));
+        });
         let roster = self.replica.roster();
-        gathering.finish(|client_id| roster.shard_of(client_id)).of(message)
+        let mut targets = gathering.finish(|client_id| roster.shard_of(client_id)).of(message);
+        for target in shared {
+            add(&mut targets, roster.shard_of(&target.client_id), target);
+        }
+        targets
     }
 
     /// A node that has not applied a match for `cluster.node_timeout` has no lease from after it: its connections are

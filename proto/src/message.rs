@@ -112,7 +112,7 @@ impl From<&[u32]> for SubscriptionIds {
     }
 }
 
-/// A message for one subscriber. No-local and the choice among a shared group lie behind it.
+/// A message for one subscriber. No-local and the choice among the members of a shared subscription lie behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     pub message: Arc<Message>,
@@ -123,6 +123,8 @@ pub struct Delivery {
     /// The client may have had it before, on an earlier connection.
     pub dup: bool,
     pub subscription_ids: SubscriptionIds,
+    /// The shared subscription whose member the subscriber was chosen as: the whole filter, `$share/` and all.
+    pub share: Option<Arc<str>>,
 }
 
 /// A PUBLISH to be written now.
@@ -149,7 +151,7 @@ impl Outgoing {
 
     /// What [`crate::codec::encode_publish`] writes.
     pub fn parts(&self) -> PublishParts<'_> {
-        let Delivery { message, qos, retain, dup, subscription_ids } = &self.delivery;
+        let Delivery { message, qos, retain, dup, subscription_ids, share: _ } = &self.delivery;
         PublishParts {
             topic: &message.topic,
             payload: &message.payload,

@@ -174,6 +174,16 @@ impl RawClient {
         }
     }
 
+    /// Publishes a retained message at QoS 1; returns at its PUBACK.
+    pub async fn retain(&mut self, topic: &str, payload: &[u8]) {
+        let packet = Publish { retain: true, ..self.publish_packet(topic, payload, QoS::AtLeastOnce) };
+        let id = packet.packet_id;
+        self.send(&Packet::Publish(packet)).await.expect("PUBLISH is sent");
+        if let Some(id) = id {
+            self.acknowledged("PUBACK", id).await;
+        }
+    }
+
     /// Publishes at QoS 1; the PUBACK is left to the caller.
     pub async fn publish_without_waiting(&mut self, topic: &str, payload: &[u8]) {
         let packet = self.publish_packet(topic, payload, QoS::AtLeastOnce);

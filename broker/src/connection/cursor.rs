@@ -136,7 +136,7 @@ impl EventCursor {
                 expires_at: None,
             });
             let dup = id.is_some() && seq <= self.sent_before;
-            due.push((id, Delivery { message, qos, retain: false, dup, subscription_ids }));
+            due.push((id, Delivery { message, qos, retain: false, dup, subscription_ids, share: None }));
         }
         Ok(due)
     }

@@ -37,7 +37,8 @@ impl Connection {
             without_will: close.will.is_none(),
         };
         let last_record = self.inbox.take().map(|inbox| (inbox.shard(), inbox.last_record(&client_id, self.epoch)));
-        let Connection { stream, output, shared, mut requests, .. } = self;
+        let undelivered = self.session.take_shared();
+        let Connection { stream, output, shared, mut requests, mailbox, .. } = self;
         let releasing = async {
             // First, so that the next connection finds it: what is not recorded is sent again.
             if let Some((shard, record)) = last_record
@@ -63,6 +64,8 @@ impl Connection {
         } else {
             tokio::join!(say_goodbye(stream, &output), releasing);
         }
+        // Now that it is a member no more; what still comes for it goes the same way.
+        shared.router.pass_on(undelivered.into_iter().chain(mailbox.close()).collect());
     }
 }
 

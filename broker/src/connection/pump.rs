@@ -46,7 +46,7 @@ impl Connection {
             };
             let dup = self.inbox.as_ref().is_some_and(|inbox| inbox.is_repeated(message.position));
             let (qos, retain, subscription_ids) = (message.qos, message.retain, message.subscription_ids);
-            self.deliver_numbered(id, Delivery { message: body, qos, retain, dup, subscription_ids }, now);
+            self.deliver_numbered(id, Delivery { message: body, qos, retain, dup, subscription_ids, share: None }, now);
         }
     }
 

@@ -34,6 +34,7 @@ impl Quest {
                 retain: true,
                 dup: false,
                 subscription_ids: ids.clone(),
+                share: None,
             })
             .collect();
         (deliveries, page.next.map(|topic| Quest { after: Some(topic), ..self }))

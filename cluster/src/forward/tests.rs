@@ -35,6 +35,10 @@ fn message(topic: &str) -> Arc<Message> {
     })
 }
 
+fn parcel(topic: &str) -> Parcel {
+    Parcel::for_matching(message(topic))
+}
+
 fn numbers(frame: &[Forwarded]) -> Vec<u64> {
     frame.iter().map(|message| message.number).collect()
 }
@@ -43,13 +47,13 @@ fn numbers(frame: &[Forwarded]) -> Vec<u64> {
 fn messages_are_numbered_in_order_and_leave_the_window_when_acknowledged() {
     let link = patient();
     for (number, topic) in (1..).zip(["a", "b", "c"]) {
-        assert_eq!(link.send(&message(topic)), number);
+        assert_eq!(link.send(parcel(topic)), number);
     }
     assert_eq!(numbers(&link.from(1, 0)), [1, 2, 3]);
     assert_eq!(numbers(&link.from(3, 0)), [3]);
     link.acknowledge(2);
     assert_eq!((link.first(), numbers(&link.from(1, 0))), (3, vec![3]));
-    assert_eq!(link.send(&message("d")), 4);
+    assert_eq!(link.send(parcel("d")), 4);
     link.acknowledge(1);
     assert_eq!(numbers(&link.from(3, 0)), [3, 4], "a late acknowledgement takes nothing back");
     link.acknowledge(4);
@@ -61,7 +65,7 @@ fn messages_are_numbered_in_order_and_leave_the_window_when_acknowledged() {
 fn a_frame_is_bounded_and_the_next_goes_on_behind_it() {
     let link = patient();
     for _ in 0..FRAME + 10 {
-        link.send(&message("a"));
+        link.send(parcel("a"));
     }
     assert_eq!(link.from(1, 0).len(), FRAME);
     assert_eq!(link.from(1 + FRAME as u64, 0).len(), 10);
@@ -72,7 +76,7 @@ async fn a_full_window_has_room_again_after_an_acknowledgement() {
     let link = patient();
     for number in 0..WINDOW {
         assert!(!link.is_full(), "with {number}");
-        link.send(&message("a"));
+        link.send(parcel("a"));
     }
     assert!(link.is_full());
     let room = async {
@@ -86,7 +90,7 @@ async fn a_full_window_has_room_again_after_an_acknowledgement() {
 async fn a_message_that_may_be_dropped_waits_for_a_silent_link_no_longer_than_its_silence() {
     let link = link(Duration::from_millis(30));
     for _ in 0..WINDOW {
-        link.send(&message("a"));
+        link.send(parcel("a"));
     }
     link.room(true).await;
     assert!(link.is_full() && link.is_silent());
@@ -96,7 +100,7 @@ async fn a_message_that_may_be_dropped_waits_for_a_silent_link_no_longer_than_it
 #[test]
 fn large_messages_fill_the_window_too() {
     let link = patient();
-    link.send(&Arc::new(Message { payload: vec![0; 1 << 20].into(), ..(*message("a")).clone() }));
+    link.send(Parcel::for_matching(Arc::new(Message { payload: vec![0; 1 << 20].into(), ..(*message("a")).clone() })));
     assert!(link.is_full());
     link.acknowledge(1);
     assert!(!link.is_full());
@@ -105,8 +109,8 @@ fn large_messages_fill_the_window_too() {
 #[tokio::test]
 async fn received_returns_at_the_acknowledgement_of_that_very_message() {
     let link = patient();
-    link.send(&message("a"));
-    link.send(&message("b"));
+    link.send(parcel("a"));
+    link.send(parcel("b"));
     let mut second = std::pin::pin!(link.received(2));
     link.acknowledge(1);
     assert!(futures_util::poll!(second.as_mut()).is_pending());
@@ -119,7 +123,7 @@ async fn received_returns_at_the_acknowledgement_of_that_very_message() {
 async fn a_silent_link_is_not_waited_for_and_keeps_the_message() {
     let link = link(Duration::from_millis(30));
     let began = boottime();
-    let number = link.send(&message("a"));
+    let number = link.send(parcel("a"));
     link.received(number).await;
     assert!(boottime() - began >= Duration::from_millis(25), "not before it has been silent for that long");
     assert!(link.is_silent());
@@ -132,7 +136,7 @@ async fn a_silent_link_is_not_waited_for_and_keeps_the_message() {
 async fn an_ended_link_holds_up_nobody() {
     let link = patient();
     for _ in 0..WINDOW {
-        link.send(&message("a"));
+        link.send(parcel("a"));
     }
     let waiting = async { tokio::join!(link.room(false), link.received(3)) };
     tokio::join!(waiting, async { link.acked.send_replace(ENDED) });
@@ -147,8 +151,8 @@ impl Observer for Heard {
     fn fenced(&self) {}
     fn replaced(&self, _: &Roster) {}
     fn will(&self, _: Arc<Message>) {}
-    fn forwarded(&self, message: Arc<Message>) {
-        self.0.lock().push(message);
+    fn forwarded(&self, parcel: Parcel) {
+        self.0.lock().push(parcel.message);
     }
 }
 
@@ -165,7 +169,7 @@ fn replica(dir: &TempDir) -> (Arc<Replica>, Arc<Heard>) {
 }
 
 fn frame(messages: std::ops::RangeInclusive<u64>) -> Vec<Forwarded> {
-    messages.map(|number| to_wire(number, &message(&format!("t/{number}")), 0)).collect()
+    messages.map(|number| to_wire(number, &parcel(&format!("t/{number}")), 0)).collect()
 }
 
 fn open(boot: u64, first: u64) -> ForwardOpen {
@@ -245,10 +249,15 @@ fn a_message_is_the_same_on_the_other_node_with_what_is_left_of_its_life() {
         expires_at: Some(5_000),
         ..(*message("a/b")).clone()
     };
-    let arrived = from_wire(to_wire(1, &sent, 2_000), 100_000).unwrap();
-    assert_eq!(arrived.expires_at, Some(103_000), "each node has its own clock");
-    assert_eq!(Message { expires_at: sent.expires_at, ..arrived }, sent);
-    assert_eq!(from_wire(to_wire(1, &sent, 9_000), 7).unwrap().expires_at, Some(7), "expired on the way");
+    let addressee = Addressee { connection: 9, share: "$share/g/a".into(), qos: 1, retain: true, subscription_id: 3 };
+    let parcel = Parcel { message: Arc::new(sent.clone()), addressed: true, addressees: vec![addressee] };
+    let arrived = from_wire(to_wire(1, &parcel, 2_000), 100_000).unwrap();
+    assert_eq!((arrived.addressed, &arrived.addressees), (true, &parcel.addressees));
+    let message = (*arrived.message).clone();
+    assert_eq!(message.expires_at, Some(103_000), "each node has its own clock");
+    assert_eq!(Message { expires_at: sent.expires_at, ..message }, sent);
+    let late = from_wire(to_wire(1, &parcel, 9_000), 7).unwrap();
+    assert_eq!(late.message.expires_at, Some(7), "expired on the way");
 }
 
 fn bring_up(replica: &Replica, index: u64, boot: u64) {
@@ -271,7 +280,7 @@ async fn a_message_for_a_nodes_new_epoch_never_waits_in_the_link_to_the_old_one(
     assert!(Arc::ptr_eq(&old, &links.to(OTHER).unwrap()), "one link per epoch");
     bring_up(&replica, 2, 71);
     assert!(!Arc::ptr_eq(&old, &links.to(OTHER).unwrap()));
-    let number = old.send(&message("for the sessions that ended"));
+    let number = old.send(parcel("for the sessions that ended"));
     old.received(number).await;
     assert!(old.has_ended());
 }

@@ -19,7 +19,7 @@ impl Observer for Heard {
     fn lost(&self, _: &Lost) {}
     fn fenced(&self) {}
     fn replaced(&self, _: &Roster) {}
-    fn forwarded(&self, _: Arc<Message>) {}
+    fn forwarded(&self, _: crate::forward::Parcel) {}
     fn will(&self, message: Arc<Message>) {
         self.0.lock().push(message);
     }

@@ -137,3 +137,43 @@ fn a_live_subscription_here_says_whether_an_inbox_serves_it() {
         routes.for_each_match(filter, |route| assert_eq!(route.local["x"].is_live_only(), live_only, "{filter}"));
     }
 }
+
+/// Of the one group that the topic has: who is there, and who is away.
+fn group(routes: &Routes, topic: &str) -> (Vec<String>, Vec<String>) {
+    let (mut there, mut away) = (Vec::new(), Vec::new());
+    routes.for_each_match(topic, |route| {
+        assert!(route.local.is_empty() && route.remote.is_empty() && route.durable.is_empty());
+        for (client_id, member) in route.shared.values().flat_map(Group::members) {
+            if member.owner.is_some() { &mut there } else { &mut away }.push(client_id.to_string());
+        }
+    });
+    (there, away)
+}
+
+#[test]
+fn every_member_of_a_shared_subscription_is_known_wherever_it_is() {
+    const SHARE: &str = "$share/g/a/+";
+    let mut routes = Routes::new(ME);
+    routes.change(&add(SHARE, "here", ME));
+    routes.change(&add(SHARE, "there", 2));
+    routes.change(&keep(SHARE, "kept", 3, 1));
+    assert_eq!(group(&routes, "a/b"), (vec!["here".into(), "there".into()], vec!["kept".into()]));
+    assert_eq!(group(&routes, SHARE), (vec![], vec![]), "nobody publishes to that");
+    routes.change(&joined(SHARE, "kept", 2, true, 1, None));
+    routes.change(&remove(SHARE, "here", ME));
+    assert_eq!(group(&routes, "a/b"), (vec!["kept".into(), "there".into()], vec![]));
+    routes.change(&left(SHARE, "kept", 2, true, 1));
+    routes.change(&unkeep(SHARE, "kept"));
+    routes.change(&remove(SHARE, "there", 2));
+    assert!(routes.is_empty());
+}
+
+#[test]
+fn two_groups_of_one_filter_are_two_and_one_name_with_two_filters_as_well() {
+    let mut routes = Routes::new(ME);
+    for share in ["$share/g/a", "$share/h/a", "$share/g/+"] {
+        routes.change(&add(share, "x", ME));
+    }
+    assert_eq!(group(&routes, "a").0.len(), 3);
+    assert_eq!(group(&routes, "b").0.len(), 1);
+}

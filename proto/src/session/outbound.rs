@@ -33,6 +33,8 @@ pub(super) struct Outbound {
     max_packet: Option<usize>,
     queue: VecDeque<Delivery>,
     queue_bytes: usize,
+    /// QoS 1 messages in flight by shared subscriptions, which another member gets if this one leaves.
+    shared: BTreeMap<PacketId, Delivery>,
     congested: bool,
 }
 
@@ -109,6 +111,9 @@ impl Outbound {
     }
 
     fn done(&mut self, id: PacketId) {
+        if !self.shared.is_empty() {
+            self.shared.remove(&id);
+        }
         if self.is_numbered {
             self.open -= usize::from(self.numbered.remove(&id).is_some());
             return;
@@ -225,6 +230,12 @@ impl Session {
 
     fn transmit(&mut self, delivery: Delivery, now: u64) {
         let packet_id = self.outbound.open(Slot::awaiting(delivery.qos));
+        if let Some(id) = packet_id
+            && delivery.share.is_some()
+            && delivery.qos == QoS::AtLeastOnce
+        {
+            self.outbound.shared.insert(id, delivery.clone());
+        }
         self.actions.push_back(Action::Deliver(Outgoing::new(delivery, packet_id, now)));
     }
 
@@ -246,6 +257,15 @@ impl Session {
         }
         self.outbound.push(delivery);
         Delivered::Queued
+    }
+
+    /// What the client was to have as a member of shared subscriptions and another member is to have instead, now that the
+    /// connection has ended: of QoS 1 what it has not acknowledged, of QoS 2 what was not sent [MQTT-4.8.2-4],
+    /// [MQTT-4.8.2-5]. In their order.
+    pub fn take_shared(&mut self) -> Vec<Delivery> {
+        let in_flight = std::mem::take(&mut self.outbound.shared).into_values();
+        let queued = std::mem::take(&mut self.outbound.queue).into_iter().filter(|delivery| delivery.share.is_some());
+        in_flight.chain(queued).collect()
     }
 
     /// Whether the client reads too slowly: then QoS 0 is dropped and QoS 1 and 2 wait in the queue.

@@ -2,6 +2,7 @@
 
 use bytestring::ByteString;
 
+use super::connect::is_event_topic;
 use super::{Action, Session, Stage, SubscribeRequest, UnsubscribeRequest};
 use crate::packet::{Packet, PacketId, SubAck, Subscribe, Unsubscribe};
 use crate::properties::AckProperties;
@@ -122,6 +123,8 @@ impl Session {
             Ok(Filter { group: Some(_), .. }) if !self.config.shared_subscriptions => {
                 Some(ReasonCode::SharedSubscriptionsNotSupported)
             }
+            // Events are not shared out: each subscriber reads the log for itself.
+            Ok(Filter { group: Some(_), filter }) if is_event_topic(filter) => Some(ReasonCode::TopicFilterInvalid),
             Ok(_) => None,
         }
     }

@@ -239,3 +239,23 @@ fn memory_of_empty_queues_is_given_back_and_nothing_is_lost() {
     }
     assert_eq!(got, NAMES[1..]);
 }
+
+#[test]
+fn who_leaves_shared_subscriptions_gives_back_what_is_not_acknowledged_at_qos_1_and_not_sent_at_qos_2() {
+    // [MQTT-4.8.2-4], [MQTT-4.8.2-5]
+    let mut rig = Rig::online(Version::V311, window(4));
+    let shared = |name, qos| Delivery { share: Some("$share/g/t".into()), ..delivery(name, qos) };
+    rig.session.deliver(shared("0", QoS::AtLeastOnce), 0);
+    rig.session.deliver(shared("1", QoS::AtLeastOnce), 0);
+    rig.session.deliver(shared("2", QoS::ExactlyOnce), 0);
+    rig.session.deliver(delivery("own", QoS::AtLeastOnce), 0);
+    rig.handle(Packet::PubAck(ok(1)));
+    for name in ["3", "4"] {
+        rig.session.deliver(shared(name, QoS::ExactlyOnce), 0);
+    }
+    rig.session.handle_closed();
+    let left = rig.session.take_shared();
+    let names: Vec<&[u8]> = left.iter().map(|delivery| &delivery.message.payload[..]).collect();
+    assert_eq!(names, [b"1", b"4"], "the first was acknowledged, 2 and 3 are in flight at QoS 2");
+    assert!(rig.session.take_shared().is_empty());
+}

@@ -160,6 +160,7 @@ pub fn delivery(payload: &'static str, qos: QoS) -> Delivery {
         retain: false,
         dup: false,
         subscription_ids: SubscriptionIds::None,
+        share: None,
     }
 }
 

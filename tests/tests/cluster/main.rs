@@ -20,6 +20,7 @@ mod refused_starts;
 mod retained;
 mod rolling_restart;
 mod same_log;
+mod shared;
 mod spilling;
 mod stopped_nodes;
 mod suback;

@@ -11,23 +11,6 @@ use rollcall_tests::cluster::TestCluster;
 
 const QUIET: Duration = Duration::from_millis(500);
 
-/// At QoS 1; returns at its PUBACK.
-async fn retain(client: &mut RawClient, topic: &str, payload: &str) {
-    let id = PacketId::new(9_999).expect("not zero");
-    let publish = Publish {
-        dup: false,
-        qos: QoS::AtLeastOnce,
-        retain: true,
-        topic: topic.into(),
-        packet_id: Some(id),
-        properties: None,
-        payload: Bytes::copy_from_slice(payload.as_bytes()),
-    };
-    client.send(&Packet::Publish(publish)).await.expect("PUBLISH is sent");
-    let puback = |packet: &Packet| matches!(packet, Packet::PubAck(ack) if ack.packet_id == id).then_some(());
-    client.wait_for("PUBACK", SOON, puback).await;
-}
-
 async fn assert_quiet(client: &mut RawClient) {
     match client.receive(QUIET).await {
         Received::Silence => {}
@@ -50,7 +33,7 @@ async fn whoever_subscribes_anywhere_after_the_puback_gets_the_retained_message(
     for round in 0..60 {
         let topic = format!("state/{}", round % 7);
         let payload = round.to_string();
-        retain(&mut publisher, &topic, &payload).await;
+        publisher.retain(&topic, payload.as_bytes()).await;
         let version = [Version::V31, Version::V311, Version::V5][round % 3];
         let subscriber = Options::new(version, format!("subscriber-{round}"));
         let mut subscriber = RawClient::connect(cluster.nodes[round % 3].mqtt(), &subscriber).await;
@@ -67,9 +50,9 @@ async fn retained_messages_survive_a_power_cut_and_come_to_wildcards_until_they_
     let mut cluster = TestCluster::start(3).await;
     let mut publisher = RawClient::connect(cluster.nodes[0].mqtt(), &Options::v5("publisher")).await;
     for number in 0..TOPICS {
-        retain(&mut publisher, &format!("kept/{number}/state"), &number.to_string()).await;
+        publisher.retain(&format!("kept/{number}/state"), number.to_string().as_bytes()).await;
     }
-    retain(&mut publisher, "kept/0/state", "").await;
+    publisher.retain("kept/0/state", b"").await;
     cluster.kill_all();
     cluster.nodes.iter_mut().for_each(|node| node.spawn());
     cluster.all_ready().await;
@@ -95,7 +78,7 @@ async fn retained_messages_survive_a_power_cut_and_come_to_wildcards_until_they_
 async fn a_subscription_says_whether_it_wants_what_is_retained() {
     let cluster = TestCluster::start(3).await;
     let mut publisher = RawClient::connect(cluster.nodes[0].mqtt(), &Options::v5("publisher")).await;
-    retain(&mut publisher, "wanted", "now").await;
+    publisher.retain("wanted", b"now").await;
     let mut subscriber = RawClient::connect(cluster.nodes[1].mqtt(), &Options::v5("subscriber")).await;
     let options = |retain_handling| SubscribeOptions { qos: QoS::AtLeastOnce, retain_handling, ..Default::default() };
     subscribe_with(&mut subscriber, "wanted", options(RetainHandling::DoNotSend)).await;

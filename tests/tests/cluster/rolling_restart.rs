@@ -38,7 +38,7 @@ async fn publish_on_any(nodes: Vec<SocketAddr>, over: Arc<AtomicBool>) -> u32 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_is_away_through_a_rolling_restart_gets_everything_on_another_node() {
-    let mut cluster = TestCluster::start(3).await;
+    let mut cluster = TestCluster::start_with(3, &["inbox.max_messages=1000000", "inbox.max_bytes=1GiB"]).await;
     let away = Options::v5("away").persistent();
     let mut client = RawClient::connect(cluster.nodes[0].mqtt(), &away).await;
     client.subscribe(TOPIC, QoS::AtLeastOnce).await;

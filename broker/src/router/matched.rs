@@ -1,0 +1,114 @@
+//! Where the messages of one topic go, worked out once and remembered.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use rollcall_cluster::Cluster;
+use rollcall_cluster::roster::NodeId;
+use rollcall_cluster::routes::Local;
+use rollcall_cluster::targets::{Gathering, Targets};
+use rollcall_proto::message::SubscriptionIds;
+use rollcall_proto::packet::QoS;
+
+use super::shared::Group;
+use crate::mailbox::Mailbox;
+
+/// One subscriber on this node, all its matching subscriptions taken together.
+#[derive(Debug, Clone)]
+pub(super) struct Subscriber {
+    pub mailbox: Arc<Mailbox>,
+    /// What is above QoS 0 comes to it out of its inbox.
+    pub durable: bool,
+    pub qos: QoS,
+    pub retain_as_published: bool,
+    /// The client id, if what it publishes itself is not for it.
+    pub not_from: Option<Arc<str>>,
+    pub ids: SubscriptionIds,
+}
+
+/// Where a topic's messages go.
+#[derive(Debug, Default)]
+pub(super) struct Matched {
+    /// Of the routes that it was worked out from.
+    pub generation: u64,
+    pub local: Vec<Subscriber>,
+    /// With a live subscription.
+    pub nodes: Vec<NodeId>,
+    /// Those among them that have to be sent what is above QoS 0 too, as not all of it goes into inboxes.
+    pub live_nodes: Vec<NodeId>,
+    pub durable: Targets,
+    pub groups: Vec<Group>,
+}
+
+impl Matched {
+    pub(super) fn new(cluster: &Cluster, connections: &DashMap<u64, Arc<Mailbox>>, topic: &str) -> Self {
+        let replica = cluster.replica();
+        let (mut subscribers, mut gathering) = (Subscribers::default(), Gathering::default());
+        let (mut nodes, mut live_nodes) = (BTreeSet::new(), BTreeSet::new());
+        let mut groups = Vec::new();
+        // Read before the routes are: what changes meanwhile makes this match outdated, never wrong.
+        let generation = replica.generation();
+        replica.routes().for_each_match(topic, |route| {
+            nodes.extend(route.remote.keys().copied());
+            live_nodes.extend(route.remote.iter().filter(|(_, remote)| remote.live_only > 0).map(|(node, _)| *node));
+            gathering.add(route);
+            for (client_id, local) in &route.local {
+                if let Some(mailbox) = connections.get(&local.connection) {
+                    subscribers.add(client_id, local, mailbox.value());
+                }
+            }
+            groups.extend(route.shared.iter().map(|(share, group)| Group::new(cluster, connections, share, group)));
+        });
+        Matched {
+            generation,
+            local: subscribers.finish(),
+            nodes: nodes.into_iter().collect(),
+            live_nodes: live_nodes.into_iter().collect(),
+            durable: gathering.finish(|client_id| cluster.shard_of(client_id)),
+            groups,
+        }
+    }
+}
+
+/// Live subscribers of this node by their connections, each with all its matching subscriptions.
+#[derive(Default)]
+struct Subscribers(BTreeMap<u64, (Subscriber, Vec<u32>)>);
+
+impl Subscribers {
+    fn add(&mut self, client_id: &Arc<str>, local: &Local, mailbox: &Arc<Mailbox>) {
+        let options = &local.options;
+        let qos = QoS::from_bits(options.qos as u8).unwrap_or_default();
+        let not_from = options.no_local.then(|| client_id.clone());
+        let id = (options.subscription_id > 0).then_some(options.subscription_id);
+        match self.0.entry(local.connection) {
+            Entry::Vacant(place) => {
+                let subscriber = Subscriber {
+                    mailbox: mailbox.clone(),
+                    durable: local.durable,
+                    qos,
+                    retain_as_published: options.retain_as_published,
+                    not_from,
+                    ids: SubscriptionIds::None,
+                };
+                place.insert((subscriber, id.into_iter().collect()));
+            }
+            Entry::Occupied(mut place) => {
+                let (subscriber, ids) = place.get_mut();
+                subscriber.qos = subscriber.qos.max(qos);
+                subscriber.retain_as_published |= options.retain_as_published;
+                subscriber.not_from = subscriber.not_from.take().and(not_from);
+                ids.extend(id);
+            }
+        }
+    }
+
+    fn finish(self) -> Vec<Subscriber> {
+        let finished = self
+            .0
+            .into_values()
+            .map(|(subscriber, ids)| Subscriber { ids: SubscriptionIds::from(ids.as_slice()), ..subscriber });
+        finished.collect()
+    }
+}
