@@ -91,7 +91,7 @@ fn the_window_bounds_what_the_shell_may_send() {
 #[test]
 fn a_message_that_the_client_cannot_take_is_dropped_for_the_caller_to_settle() {
     let mut small = connect(Version::V5, "c");
-    small.properties.maximum_packet_size = Some(18);
+    small.properties.maximum_packet_size = Some(16);
     let mut rig = Rig::new(config());
     rig.claim(small);
     rig.session.claimed_with_inbox(false, [], 0);

@@ -15,7 +15,7 @@ fn allowing(bytes: u32) -> Connect {
 #[test]
 fn a_client_that_allows_no_connack_is_refused_before_its_claim() {
     // [MQTT-3.1.2-24]
-    for (bytes, told) in [(17, Some(ReasonCode::PacketTooLarge)), (5, Some(ReasonCode::PacketTooLarge)), (4, None)] {
+    for (bytes, told) in [(15, Some(ReasonCode::PacketTooLarge)), (5, Some(ReasonCode::PacketTooLarge)), (4, None)] {
         let mut rig = Rig::new(config());
         let actions = rig.handle(Packet::Connect(Box::new(allowing(bytes))));
         let connacks = sent(&actions).into_iter().map(|packet| match packet {
@@ -25,7 +25,7 @@ fn a_client_that_allows_no_connack_is_refused_before_its_claim() {
         assert_eq!(connacks.collect::<Vec<_>>(), Vec::from_iter(told), "{bytes}");
         assert_eq!(close(&actions).stage, CloseStage::BeforeClaim);
     }
-    Rig::online_as(allowing(18), config());
+    Rig::online_as(allowing(16), config());
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn an_answer_larger_than_the_client_allows_ends_the_connection() {
 #[test]
 fn a_disconnect_leaves_out_what_makes_it_too_large() {
     // [MQTT-3.1.2-24]
-    let mut rig = Rig::online_as(allowing(18), config());
+    let mut rig = Rig::online_as(allowing(16), config());
     rig.session.disconnect(DisconnectReason::GoAway, Some("a.long.name.of.another.server:1883".into()));
     let actions = rig.actions();
     assert_eq!(told(&actions), Some(ReasonCode::UseAnotherServer));
