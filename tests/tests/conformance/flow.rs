@@ -154,7 +154,7 @@ async fn a_message_too_large_for_its_subscriber_counts_as_delivered(broker: Brok
 }
 
 /// [MQTT-3.1.2-24], [MQTT-3.2.2-19], [MQTT-3.2.2-20], [MQTT-3.4.2-2], [MQTT-3.4.2-3], [MQTT-3.5.2-2], [MQTT-3.5.2-3],
-/// [MQTT-3.6.2-2], [MQTT-3.6.2-3], [MQTT-3.7.2-2], [MQTT-3.7.2-3], [MQTT-3.9.2-1], [MQTT-3.9.2-2], [MQTT-3.11.2-1],
+/// [MQTT-3.7.2-2], [MQTT-3.7.2-3], [MQTT-3.9.2-1], [MQTT-3.9.2-2], [MQTT-3.11.2-1],
 /// [MQTT-3.11.2-2], [MQTT-3.14.2-3], [MQTT-3.14.2-4]
 async fn no_packet_is_larger_than_its_client_allows(broker: Broker) {
     let good = field(broker.topic("good"));

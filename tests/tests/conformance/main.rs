@@ -20,12 +20,14 @@ mod identifiers;
 mod keep_alive;
 mod limits;
 mod malformed;
+mod options;
 mod properties;
 mod qos_in;
 mod qos_out;
 mod resend;
 mod retained;
 mod sessions;
+mod shared;
 mod strings;
 mod subscribe;
 mod topics;
@@ -92,12 +94,14 @@ fn cases() -> Vec<Case> {
         keep_alive::cases(),
         limits::cases(),
         malformed::cases(),
+        options::cases(),
         properties::cases(),
         qos_in::cases(),
         qos_out::cases(),
         resend::cases(),
         retained::cases(),
         sessions::cases(),
+        shared::cases(),
         strings::cases(),
         subscribe::cases(),
         topics::cases(),

@@ -62,7 +62,7 @@ async fn an_incoming_dup_says_nothing_about_the_outgoing_one(broker: Broker) {
     }
 }
 
-/// [MQTT-2.2.1-5], [MQTT-3.6.2-1], [MQTT-4.3.3-4], [MQTT-2.3.1-6/3.1.1], [MQTT-4.3.3-1/3.1.1]
+/// [MQTT-2.2.1-5], [MQTT-3.6.2-1], [MQTT-3.6.2-2], [MQTT-3.6.2-3], [MQTT-4.3.3-4], [MQTT-2.3.1-6/3.1.1], [MQTT-4.3.3-1/3.1.1]
 async fn a_pubrec_is_answered_by_its_pubrel(broker: Broker) {
     for version in VERSIONS {
         let (subscribers, mut publisher) = ends(&broker, version).await;
