@@ -4,6 +4,7 @@
 //! - [`cluster`], [`node`], [`ports`], [`binary`]: the broker's processes, their faults and their logs
 //! - [`client`]: one MQTT connection, packet by packet
 //! - [`http`], [`events`]: what the admin HTTP answers, and what must hold of an event stream
+//! - [`clauses`]: the statements of MQTT, and the tests that carry their ids
 //! - [`external`]: other people's programs and clients
 //! - [`backlog`]: much that waits for sessions that are away
 //! - [`bench`]: our broker and others' under measurement
@@ -12,6 +13,7 @@
 pub mod backlog;
 pub mod bench;
 pub mod binary;
+pub mod clauses;
 pub mod client;
 pub mod cluster;
 pub mod events;
