@@ -18,7 +18,7 @@ pub use resolve::{Effective, Setting};
 pub use source::{Origin, Sources};
 pub use typed::{
     Access, ClientIdPolicy, Cluster, Config, Drain, EventNode, Events, Http, Inbox, Limits, Listener, ListenerType,
-    Node, Overflow, Session,
+    Node, Overflow, Oversize, Session,
 };
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 

@@ -7,6 +7,7 @@ mod carry;
 mod cursor;
 mod end;
 mod inbox;
+mod oversize;
 mod publish;
 mod pump;
 mod request;
@@ -32,6 +33,7 @@ use tokio::time::{Instant, Sleep};
 use crate::access::Access;
 use crate::mailbox::{End, Mailbox, MailboxLimits};
 use crate::meters::Meters;
+use crate::refusals::Refusals;
 use crate::router::{Routed, Router};
 use cursor::EventCursor;
 use inbox::InboxCursor;
@@ -44,6 +46,7 @@ pub struct Shared {
     pub cluster: Cluster,
     pub router: Arc<Router>,
     pub access: Access,
+    pub refusals: Arc<Refusals>,
     pub meters: Arc<Meters>,
     pub session: Arc<SessionConfig>,
     pub mailbox: MailboxLimits,
@@ -52,6 +55,8 @@ pub struct Shared {
     pub event_node: crate::config::EventNode,
     /// Subscriptions that one session may have.
     pub max_filters: usize,
+    /// A PUBLISH that is too large is dropped; otherwise it ends the connection.
+    pub drops_oversized: bool,
 }
 
 /// The first read of a connection that had nothing to read; it grows while reads fill it.
@@ -71,6 +76,10 @@ pub struct Connection {
     epoch: u64,
     decoder: Decoder,
     input: BytesMut,
+    /// Bytes to come of a packet that is passed over.
+    unread: usize,
+    /// The client has sent something.
+    heard: bool,
     /// There may be whole packets in `input` that were not handled yet.
     more: bool,
     read_size: usize,
@@ -134,6 +143,8 @@ impl Connection {
             sockname,
             epoch: 0,
             input: BytesMut::new(),
+            unread: 0,
+            heard: false,
             more: false,
             read_size: READ_SMALL,
             output: BytesMut::new(),
@@ -237,6 +248,7 @@ impl Connection {
             Ok(0) => self.session.handle_closed(),
             Ok(read) => {
                 self.shared.meters.bytes_received.increment(read as u64);
+                self.heard = true;
                 self.read_size =
                     if read >= self.read_size { READ_LARGE } else { READ_SMALL.max(read.next_power_of_two()) };
                 self.more = true;
@@ -260,6 +272,10 @@ impl Connection {
             if !self.takes_packets() {
                 return None;
             }
+            if self.unread > 0 && !self.pass_over() {
+                self.more = false;
+                return None;
+            }
             match self.decoder.decode(&mut self.input) {
                 Ok(Some(packet)) => {
                     self.shared.meters.packets_received.increment(1);
@@ -269,10 +285,17 @@ impl Connection {
                     self.more = false;
                     return None;
                 }
-                Err(error) => {
-                    tracing::debug!(peername = %self.peername, %error, "a malformed packet");
-                    self.session.handle_decode_error(&error, self.decoder.version());
-                }
+                Err(error) => match self.drop_oversized(error) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        self.more = false;
+                        return None;
+                    }
+                    Err(error) => {
+                        tracing::debug!(peername = %self.peername, %error, "a malformed packet");
+                        self.session.handle_decode_error(&error, self.decoder.version());
+                    }
+                },
             }
             if let Some(close) = self.carry_all() {
                 return Some(close);

@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod mailbox;
 pub mod meters;
 pub mod node;
+pub mod refusals;
 pub mod router;
 pub mod serve;
 pub mod telemetry;

@@ -23,6 +23,7 @@ use crate::connection::Shared;
 use crate::gateway::{self, Gateway};
 use crate::mailbox::{End, MailboxLimits};
 use crate::meters::Meters;
+use crate::refusals::Refusals;
 use crate::router::Router;
 
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +67,7 @@ impl Node {
         let router = Router::new(meters.clone());
         let cluster = Cluster::start(cluster_config(config), router.clone()).await?;
         router.attach(cluster.clone());
+        let refusals = Arc::new(Refusals::new(&config.events));
         let (closed, stop) = watch::channel(false);
         // What an earlier run of this node held may still stand in the roster: no number comes twice.
         let numbers = Arc::new(AtomicU64::new(rand::random::<u64>() >> 1));
@@ -75,12 +77,14 @@ impl Node {
                 cluster: cluster.clone(),
                 router: router.clone(),
                 access: Access::new(&config.access),
+                refusals: refusals.clone(),
                 meters: meters.clone(),
                 session: Arc::new(session_config(config, listener)),
                 mailbox: MailboxLimits { messages: config.inbox.max_messages, bytes: config.inbox.max_bytes as usize },
                 write_buffer: config.session.write_buffer as usize,
                 event_node: config.events.node,
                 max_filters: listener.max_filters,
+                drops_oversized: listener.oversize == config::Oversize::Drop,
             });
             let gateway = Gateway {
                 name: name.clone(),
@@ -253,6 +257,7 @@ fn session_config(config: &Config, listener: &Listener) -> SessionConfig {
             config::ClientIdPolicy::Any => ClientIdPolicy::Any,
             config::ClientIdPolicy::Alphanumeric => ClientIdPolicy::Alphanumeric,
         },
+        client_id_required: listener.client_id_required,
         assign_client_id,
         max_packet: u32::try_from(listener.max_packet).unwrap_or(u32::MAX),
         max_qos: QoS::from_bits(listener.max_qos).unwrap_or(QoS::ExactlyOnce),

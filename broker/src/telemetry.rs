@@ -56,6 +56,7 @@ pub const BYTES_RECEIVED: &str = "rollcall_bytes_received_total";
 pub const BYTES_SENT: &str = "rollcall_bytes_sent_total";
 pub const MESSAGES_RECEIVED: &str = "rollcall_messages_received_total";
 pub const MESSAGES_SENT: &str = "rollcall_messages_sent_total";
+pub const REFUSAL_EVENTS_DROPPED: &str = "rollcall_refusal_events_dropped_total";
 pub const MESSAGES_DROPPED: &str = "rollcall_messages_dropped_total";
 pub const MESSAGES_FORWARDED: &str = "rollcall_messages_forwarded_total";
 pub const MESSAGES_PASSED_ON: &str = "rollcall_messages_passed_on_total";
@@ -85,6 +86,7 @@ fn describe() {
     describe_counter!(BYTES_SENT, Unit::Bytes, "Bytes written to clients");
     describe_counter!(MESSAGES_RECEIVED, "Messages published by this node's clients, by QoS");
     describe_counter!(MESSAGES_SENT, "Messages delivered to this node's clients, by QoS");
+    describe_counter!(REFUSAL_EVENTS_DROPPED, "Refused connections without an event, as there were too many");
     describe_counter!(MESSAGES_DROPPED, "Messages dropped, by reason");
     describe_counter!(MESSAGES_FORWARDED, "Messages sent to other nodes");
     describe_counter!(

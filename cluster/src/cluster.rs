@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rollcall_proto::schema::roster::{
-    Claim, Granted, Kick, Limits, NodeDraining, NodeStopped, Reason, Release, Subscribe, Subscription, Unsubscribe,
-    command, outcome,
+    Claim, Granted, Kick, Limits, NodeDraining, NodeStopped, Reason, Release, Subscribe, Subscription, TurnedAway,
+    Unsubscribe, command, outcome,
 };
 use rollcall_storage::{BodiesError, DataDir, DataDirError, EventLogError, LogError};
 use tokio::sync::watch;
@@ -186,6 +186,14 @@ impl Cluster {
             Ok(_) | Err(Unavailable::NotUp) => {}
             Err(error) => tracing::warn!(%error, "a release was not confirmed"),
         }
+    }
+
+    /// Makes the event of a connection that this node has refused.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: there may be no such event.
+    pub async fn turned_away(&self, who: TurnedAway) -> Result<(), Unavailable> {
+        self.inner.proposals.ask(command::Kind::TurnedAway(who)).await.map(|_| ())
     }
 
     /// Returns only when every node that may match a publish knows the subscriptions.

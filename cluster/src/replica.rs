@@ -37,6 +37,8 @@ pub trait Observer: Send + Sync + 'static {
 pub struct Replica {
     me: NodeId,
     roster: RwLock<Roster>,
+    /// Index of the last entry that the roster has seen; stored under its lock.
+    seen: AtomicU64,
     routes: RwLock<Routes>,
     /// Rises whenever the routes change: what was matched under another generation must be matched again.
     generation: AtomicU64,
@@ -58,6 +60,7 @@ impl Replica {
         Replica {
             me,
             roster: RwLock::default(),
+            seen: AtomicU64::new(0),
             routes: RwLock::new(Routes::new(me)),
             generation: AtomicU64::new(1),
             feed,
@@ -76,6 +79,14 @@ impl Replica {
 
     pub fn roster(&self) -> RwLockReadGuard<'_, Roster> {
         self.roster.read()
+    }
+
+    /// A copy, which shares all pages with the original, and the index it is exactly the state of; `None` while an entry is
+    /// being applied.
+    pub(crate) fn exactly(&self) -> Option<(u64, Roster)> {
+        let applied = *self.applied.borrow();
+        let roster = self.roster.read();
+        (self.seen.load(Ordering::Acquire) <= applied).then(|| (applied, roster.clone()))
     }
 
     pub fn routes(&self) -> RwLockReadGuard<'_, Routes> {
@@ -107,7 +118,11 @@ impl Replica {
     }
 
     fn apply_batch(&self, index: u64, time: u64, batch: &Batch) -> io::Result<()> {
-        let effects = self.roster.write().apply(time, batch);
+        let effects = {
+            let mut roster = self.roster.write();
+            self.seen.store(index, Ordering::Release);
+            roster.apply(time, batch)
+        };
         self.change_routes(index, &effects);
         let epoch = *self.epoch.borrow();
         for lost in effects.lost.iter().filter(|lost| (lost.owner.node, lost.owner.node_epoch) == (self.me, epoch)) {
@@ -183,7 +198,11 @@ impl Replica {
 
     /// A snapshot takes the place of everything applied so far.
     fn replace(&self, roster: Roster, index: u64) {
-        *self.roster.write() = roster;
+        {
+            let mut current = self.roster.write();
+            self.seen.store(index, Ordering::Release);
+            *current = roster;
+        }
         let roster = self.roster.read();
         let mut routes = self.routes.write();
         *routes = Routes::new(self.me);

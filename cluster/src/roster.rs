@@ -189,6 +189,7 @@ impl Roster {
             Some(Kind::Unsubscribe(unsubscribe)) => self.unsubscribe(proposer, unsubscribe, effects),
             Some(Kind::Kick(kick)) => self.kick(proposer, kick, effects),
             Some(Kind::Expire(expire)) => self.expire(expire, effects),
+            Some(Kind::TurnedAway(turned_away)) => self.turned_away(proposer, turned_away, effects),
             Some(Kind::Overflowed(overflowed)) => self.overflowed(proposer, overflowed, effects),
             Some(Kind::FireWills(fire)) => self.fire_wills(fire, effects),
             Some(Kind::MatchWills(committed)) => self.match_wills(committed, effects),

@@ -23,13 +23,23 @@ use bytes::{Buf, Bytes, BytesMut};
 pub use error::{DecodeError, EncodeError};
 pub use publish::{PublishParts, encode_publish, publish_len};
 
-use crate::packet::{Packet, PacketType, Version};
+use crate::packet::{Packet, PacketId, PacketType, QoS, Version};
 use header::FixedHeader;
 use reader::Reader;
 use writer::{Counter, Out, varint_len, write_header};
 
 /// Bytes of the largest packet accepted by default, its fixed header included.
 pub const DEFAULT_MAX_PACKET: usize = 256 * 1024;
+
+/// A PUBLISH by its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Oversized {
+    pub qos: QoS,
+    pub dup: bool,
+    pub packet_id: Option<PacketId>,
+    /// Bytes of the whole packet.
+    pub size: usize,
+}
 
 /// Cuts packets out of a growing buffer. Of one connection, in one direction.
 #[derive(Debug, Clone)]
@@ -73,6 +83,20 @@ impl Decoder {
             return Ok(None);
         }
         self.decode_whole(header, buf)
+    }
+
+    /// What `buf` begins with, if that is a PUBLISH which is too large: enough of it to answer it without the rest. `None`
+    /// when more has to come first.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if it is another packet, or no proper one.
+    pub fn peek_oversized(&self, buf: &[u8]) -> Result<Option<Oversized>, DecodeError> {
+        let Some(header) = FixedHeader::read(buf, self.version)? else { return Ok(None) };
+        let size = header.width + header.remaining;
+        if header.packet_type != PacketType::Publish {
+            return Err(DecodeError::PacketTooLarge { size, limit: self.max_packet });
+        }
+        publish::peek(header, &buf[header.width..], size, self.version.unwrap_or(Version::V311))
     }
 
     /// `buf` begins with one whole packet.

@@ -50,7 +50,7 @@ pub struct GroupView {
     voters: Vec<String>,
     /// Members that do not vote (yet).
     learners: Vec<String>,
-    /// Of the applied state, hexadecimal: nodes that have applied the same have the same. Left out (null) where there are
+    /// Of the state at `applied`, hexadecimal: nodes that have applied the same have the same. Left out (null) where there are
     /// more than 100,000 sessions and it is not asked for, and where there is no replica.
     state_hash: Option<String>,
 }
@@ -81,14 +81,14 @@ pub(super) async fn cluster(
     QueryOf(query): QueryOf<ClusterQuery>,
 ) -> Result<Json<ClusterView>, Problem> {
     let cluster = state.cluster()?;
-    // A copy shares all pages with the original: entries wait for the copying, not for the hashing.
+    // A copy shares all pages with the original: entries wait for the copying alone.
     let roster = cluster.roster().clone();
     let config = cluster.config();
     let hashed = query.hash || roster.session_count() <= HASHED_UNASKED;
     let mut groups = Vec::new();
     for status in cluster.groups() {
-        let state_hash = if hashed { hash(cluster, &roster, &status).await? } else { None };
-        groups.push(view_of(&roster, &status, state_hash));
+        let state = if hashed { hash(cluster, status.number).await? } else { None };
+        groups.push(view_of(&roster, &status, state));
     }
     Ok(Json(ClusterView {
         name: config.cluster_name.clone(),
@@ -102,7 +102,8 @@ pub(super) async fn cluster(
     }))
 }
 
-fn view_of(roster: &Roster, status: &GroupStatus, state_hash: Option<String>) -> GroupView {
+/// `state` is an index with the hash of the state at it.
+fn view_of(roster: &Roster, status: &GroupStatus, state: Option<(u64, String)>) -> GroupView {
     let names = |ids: &[NodeId]| ids.iter().map(|id| name_of(roster, *id)).collect();
     GroupView {
         group: status.name(),
@@ -110,20 +111,19 @@ fn view_of(roster: &Roster, status: &GroupStatus, state_hash: Option<String>) ->
         leader: status.leader.map(|id| name_of(roster, id)),
         term: status.term,
         last_index: status.last_index,
-        applied: status.applied_index,
+        applied: state.as_ref().map_or(status.applied_index, |(index, _)| *index),
         voters: names(&status.voters),
         learners: names(&status.learners),
-        state_hash,
+        state_hash: state.map(|(_, hash)| hash),
     }
 }
 
-async fn hash(cluster: &Cluster, roster: &Roster, status: &GroupStatus) -> Result<Option<String>, Problem> {
-    let (cluster, roster, number) = (cluster.clone(), roster.clone(), status.number);
+async fn hash(cluster: &Cluster, group: u32) -> Result<Option<(u64, String)>, Problem> {
+    let cluster = cluster.clone();
     let hashed = tokio::task::spawn_blocking(move || {
         let mut hash = Fnv::default();
-        let written =
-            if number == 0 { Some(roster.write_to(&mut hash)) } else { cluster.outline_shard(number, &mut hash) };
-        written.map(|written| written.map(|()| format!("{:016x}", hash.0))).transpose()
+        let written = cluster.outline(group, &mut hash);
+        written.map(|written| written.map(|index| (index, format!("{:016x}", hash.0)))).transpose()
     });
     match hashed.await {
         Ok(Ok(hash)) => Ok(hash),

@@ -99,13 +99,20 @@ pub const KEYS: &[Key] = &[
         "listeners.NAME.client_id_max_length",
         count(1, 65_535),
         "128",
-        "The longest client id, in bytes; a longer one is refused (`client_id_too_long`).",
+        "The longest client id, in characters; a longer one is refused (`client_id_too_long`).",
     ),
     key(
         "listeners.NAME.client_id_policy",
         Kind::Choice(&["any", "alphanumeric"]),
         "any",
-        "`alphanumeric` takes `0-9 a-z A-Z` only (otherwise `client_id_invalid`).",
+        "`any` takes all but control characters, `alphanumeric` takes `0-9 a-z A-Z` only (otherwise `client_id_invalid`).",
+    ),
+    key(
+        "listeners.NAME.client_id_required",
+        Kind::Bool,
+        "false",
+        "Whether a client must bring an id of its own (otherwise `client_id_required`). Where it need not, one is assigned to \
+         clients of 5.0, and to those of 3.1.1 with a clean session.",
     ),
     key(
         "listeners.NAME.keep_alive_min",
@@ -131,6 +138,13 @@ pub const KEYS: &[Key] = &[
         bytes(KIB, MQTT_LARGEST),
         "256KiB",
         "The largest packet that is read, fixed header included; judged by the header alone.",
+    ),
+    key(
+        "listeners.NAME.oversize",
+        Kind::Choice(&["drop", "disconnect"]),
+        "disconnect",
+        "What happens at a larger one: the client is disconnected, as MQTT has it; or, if it is a PUBLISH, it is dropped: a \
+         5.0 client is answered 0x97 at QoS 1 and 2, to a 3.x client it counts as taken.",
     ),
     key("listeners.NAME.max_qos", count(0, 2), "2", "The highest QoS a client may publish with or be granted."),
     key(
@@ -318,6 +332,14 @@ pub const KEYS: &[Key] = &[
         "address",
         "What an event's `node` is: the node's advertised MQTT address, or its name.",
     ),
+    key(
+        "events.refusal_burst",
+        count(1, 1_000_000),
+        "1000",
+        "Events of connections refused before they claim a session (bad credentials, bad client id, …) that a node makes at \
+         once, for one source address and in all; what is beyond is counted in `rollcall_refusal_events_dropped_total`.",
+    ),
+    key("events.refusal_rate", count(1, 1_000_000), "100", "How many more of them it makes each second."),
     key(
         "drain.rate",
         count(0, 1_000_000),

@@ -59,6 +59,7 @@ pub struct Listener {
     pub max_connections: usize,
     pub client_id_max_length: usize,
     pub client_id_policy: ClientIdPolicy,
+    pub client_id_required: bool,
     #[serde(deserialize_with = "duration")]
     pub keep_alive_min: Duration,
     #[serde(deserialize_with = "duration")]
@@ -67,6 +68,7 @@ pub struct Listener {
     /// In bytes.
     #[serde(deserialize_with = "size")]
     pub max_packet: u64,
+    pub oversize: Oversize,
     pub max_qos: u8,
     pub retain: bool,
     pub max_filters: usize,
@@ -76,6 +78,14 @@ pub struct Listener {
 #[serde(rename_all = "lowercase")]
 pub enum ListenerType {
     Tcp,
+}
+
+/// What happens at a packet that is larger than `max_packet`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Oversize {
+    Drop,
+    Disconnect,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -181,6 +191,9 @@ pub struct Events {
     pub retention: u64,
     pub memory: usize,
     pub node: EventNode,
+    pub refusal_burst: u64,
+    /// Per second.
+    pub refusal_rate: u64,
 }
 
 /// What an event's `node` is.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use rollcall_cluster::Claimed;
 use rollcall_proto::reason::DisconnectReason;
-use rollcall_proto::schema::roster::Release;
+use rollcall_proto::schema::roster::{Release, TurnedAway};
 use rollcall_proto::session::{Close, CloseStage};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
@@ -31,13 +31,14 @@ impl Connection {
             client_id: client_id.to_string(),
             epoch: self.epoch,
             reason: rollcall_proto::schema::roster::Reason::from(close.reason).into(),
-            detail: close.detail.filter(|_| close.reason == DisconnectReason::TcpClosed).unwrap_or_default().into(),
+            detail: detail_of(&close),
             session_expiry: close.session_expiry,
             // A will exists from the CONNACK on, until the client takes it back [MQTT-3.1.2-7], [MQTT-3.14.4-3].
             without_will: close.will.is_none(),
         };
         let last_record = self.inbox.take().map(|inbox| (inbox.shard(), inbox.last_record(&client_id, self.epoch)));
-        let undelivered = self.session.take_shared();
+        let turned_away = self.turned_away(&close);
+        let (peer, undelivered) = (self.peername.ip(), self.session.take_shared());
         let Connection { stream, output, shared, mut requests, mailbox, .. } = self;
         let releasing = async {
             // First, so that the next connection finds it: what is not recorded is sent again.
@@ -48,6 +49,8 @@ impl Connection {
             }
             if owned {
                 shared.cluster.release(release).await;
+            } else if let Some(who) = turned_away {
+                shared.refusals.report(&shared.cluster, peer, who).await;
             } else if close.stage == CloseStage::Claiming {
                 // What may still be granted is given back.
                 while let Some(done) = requests.next().await {
@@ -67,6 +70,33 @@ impl Connection {
         // Now that it is a member no more; what still comes for it goes the same way.
         shared.router.pass_on(undelivered.into_iter().chain(mailbox.close()).collect());
     }
+}
+
+impl Connection {
+    /// What the event of a connection says that was refused without a claim; who never said a word makes none.
+    fn turned_away(&self, close: &Close) -> Option<TurnedAway> {
+        let is_told = match close.stage {
+            CloseStage::BeforeClaim => {
+                self.heard && (close.reason != DisconnectReason::TcpClosed || close.detail.is_some())
+            }
+            // Any other refusal is the roster's, and its event as well, or comes of not reaching it.
+            CloseStage::Refused => close.reason == DisconnectReason::NotAuthenticated,
+            CloseStage::Claiming | CloseStage::Online => false,
+        };
+        is_told.then(|| TurnedAway {
+            client_id: self.session.client_id().to_string(),
+            username: self.session.username().map(ToString::to_string),
+            peername: self.peername.to_string(),
+            sockname: self.sockname.to_string(),
+            reason: rollcall_proto::schema::roster::Reason::from(close.reason).into(),
+            detail: detail_of(close),
+        })
+    }
+}
+
+/// Only where the reason does not say it.
+fn detail_of(close: &Close) -> String {
+    close.detail.filter(|_| close.reason == DisconnectReason::TcpClosed).unwrap_or_default().into()
 }
 
 /// What does not leave in time is lost, as it would be with a client that has gone.

@@ -51,6 +51,16 @@ impl GroupStatus {
     }
 }
 
+/// Between an entry's effects and its index there are moments.
+fn settled<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    loop {
+        match look() {
+            Some(found) => return found,
+            None => std::thread::yield_now(),
+        }
+    }
+}
+
 impl Cluster {
     /// The roster, then the shards by number.
     pub fn groups(&self) -> Vec<GroupStatus> {
@@ -66,13 +76,16 @@ impl Cluster {
         groups
     }
 
-    /// What tells the applied states of a shard's replicas apart, to be hashed; `None` where there is no replica. It may
-    /// take long, where it may block.
-    pub fn outline_shard(&self, shard: u32, out: &mut impl io::Write) -> Option<io::Result<()>> {
-        let replica = self.inner.groups.shard(shard)?;
-        // A copy shares all pages with the original: entries wait for the copying alone.
-        let copy = replica.shard().clone();
-        Some(copy.write_outline_to(out))
+    /// What tells the applied states of a group's replicas apart, to be hashed, and the index it is the state of; `None`
+    /// where there is no replica. It may take long, where it may block.
+    pub fn outline(&self, group: u32, out: &mut impl io::Write) -> Option<io::Result<u64>> {
+        if group == ROSTER {
+            let (index, copy) = settled(|| self.inner.replica.exactly());
+            return Some(copy.write_to(out).map(|()| index));
+        }
+        let replica = self.inner.groups.shard(group)?;
+        let (index, copy) = settled(|| replica.exactly());
+        Some(copy.write_outline_to(out).map(|()| index))
     }
 
     /// Lets others lead what this node leads.

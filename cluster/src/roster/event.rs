@@ -1,8 +1,10 @@
 //! Events as `apply` makes them: numbered here, and nowhere else.
 
-use rollcall_proto::schema::roster::{Claim, Connected, Disconnected, Event, Reason, Subscription, event};
+use rollcall_proto::schema::roster::{
+    Claim, Connected, Disconnected, Event, Reason, Subscription, TurnedAway, event, outcome,
+};
 
-use super::{Effects, NodeId, Proposer, Roster, Session};
+use super::{Effects, NodeId, Proposer, Roster, Session, done};
 
 /// The node an event names.
 #[derive(Debug, Clone)]
@@ -53,6 +55,31 @@ impl Roster {
             sockname: claim.sockname.clone(),
         });
         self.emit(effects, of_claim(claim, proposer, 0, body));
+    }
+
+    /// As a refused Claim, its epoch is 0.
+    pub(super) fn turned_away(
+        &mut self,
+        proposer: &Proposer,
+        command: &TurnedAway,
+        effects: &mut Effects,
+    ) -> outcome::Kind {
+        let body = event::Body::Disconnected(Disconnected {
+            reason: command.reason,
+            detail: command.detail.clone(),
+            sockname: command.sockname.clone(),
+        });
+        let event = Event {
+            client_id: command.client_id.clone(),
+            node_address: proposer.address.clone(),
+            node_name: proposer.name.clone(),
+            username: command.username.clone(),
+            peername: command.peername.clone(),
+            body: Some(body),
+            ..Event::default()
+        };
+        self.emit(effects, event);
+        done()
     }
 
     pub(super) fn emit_disconnected(

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
@@ -23,6 +23,8 @@ pub struct ShardReplica {
     number: u32,
     me: NodeId,
     shard: RwLock<Shard>,
+    /// Index of the last entry that the shard has seen; stored under its lock.
+    seen: AtomicU64,
     spill: Arc<Spill>,
     /// Where the shard's spilled bodies are. Who looked one up before it changed finds the same under its id after it.
     space: Mutex<Space>,
@@ -69,6 +71,7 @@ impl ShardReplica {
             number,
             me,
             shard: RwLock::new(Shard::new(number)),
+            seen: AtomicU64::new(0),
             space: Mutex::new(spill.space()),
             spill,
             in_memory: AtomicBool::new(false),
@@ -87,6 +90,14 @@ impl ShardReplica {
     /// Hold it briefly, entries wait meanwhile.
     pub fn shard(&self) -> RwLockReadGuard<'_, Shard> {
         self.shard.read()
+    }
+
+    /// A copy, which shares all pages with the original, and the index it is exactly the state of; `None` while an entry is
+    /// being applied.
+    pub(crate) fn exactly(&self) -> Option<(u64, Shard)> {
+        let applied = *self.applied.borrow();
+        let shard = self.shard.read();
+        (self.seen.load(Ordering::Acquire) <= applied).then(|| (applied, shard.clone()))
     }
 
     pub fn applied(&self) -> watch::Receiver<u64> {
@@ -200,6 +211,7 @@ impl Replicated for ShardReplica {
         let batch = Batch::decode(batch.clone()).map_err(io::Error::other)?;
         let effects = {
             let mut shard = self.shard.write();
+            self.seen.store(index, Ordering::Release);
             let effects = shard.apply(time, &batch);
             self.relieve(&mut shard);
             effects
@@ -240,6 +252,7 @@ impl Replicated for ShardReplica {
         let shard = read.inspect_err(|_| self.spill.forget(space))?;
         let old = {
             let mut current = self.shard.write();
+            self.seen.store(index, Ordering::Release);
             *current = shard;
             std::mem::replace(&mut *self.space.lock(), space)
         };

@@ -3,6 +3,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use bytestring::ByteString;
 
+use super::Oversized;
 use super::error::{DecodeError, EncodeError};
 use super::header::{self, FixedHeader};
 use super::property::{self, Block, PropertyOut};
@@ -39,6 +40,20 @@ pub(super) fn decode(header: FixedHeader, buf: &mut BytesMut, version: Version) 
     }
     let Head { dup, qos, retain, packet_id, .. } = head;
     Ok(Some(Packet::Publish(Publish { dup, qos, retain, topic, packet_id, properties, payload })))
+}
+
+/// As much of a packet of `size` bytes as it takes to answer it; `body` is what there is behind its fixed header.
+pub(super) fn peek(
+    header: FixedHeader,
+    body: &[u8],
+    size: usize,
+    version: Version,
+) -> Result<Option<Oversized>, DecodeError> {
+    match Head::read(header.flags, &body[..body.len().min(header.remaining)], version) {
+        Ok(Head { dup, qos, packet_id, .. }) => Ok(Some(Oversized { qos, dup, packet_id, size })),
+        Err(DecodeError::UnexpectedEnd) if body.len() < header.remaining => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// What precedes the properties.

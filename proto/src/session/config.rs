@@ -17,7 +17,7 @@ pub struct SessionConfig {
     pub keep_alive_max: u16,
     pub keep_alive_outside: KeepAliveOutside,
     pub keep_alive_grace: KeepAliveGrace,
-    /// Bytes.
+    /// Characters.
     pub client_id_max_length: usize,
     pub client_id_policy: ClientIdPolicy,
     /// An empty client id is refused also where the protocol lets the server assign one.
@@ -107,7 +107,7 @@ impl KeepAliveGrace {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientIdPolicy {
-    /// Whatever MQTT allows.
+    /// Whatever MQTT allows, but for control characters, which it advises against [MQTT 5.0 §1.5.4].
     Any,
     /// `[0-9a-zA-Z]` only.
     Alphanumeric,

@@ -75,13 +75,13 @@ impl Session {
             self.greeting.assigned_client_id = Some(self.client_id.clone());
             return if self.client_id.is_empty() { Err(refusal(DisconnectReason::ClientIdRequired)) } else { Ok(()) };
         }
-        if self.client_id.len() > self.config.client_id_max_length {
+        if self.client_id.chars().count() > self.config.client_id_max_length {
             return Err(refusal(DisconnectReason::ClientIdTooLong));
         }
         match self.config.client_id_policy {
-            ClientIdPolicy::Any => Ok(()),
+            ClientIdPolicy::Any if !self.client_id.chars().any(char::is_control) => Ok(()),
             ClientIdPolicy::Alphanumeric if self.client_id.bytes().all(|b| b.is_ascii_alphanumeric()) => Ok(()),
-            ClientIdPolicy::Alphanumeric => Err(refusal(DisconnectReason::ClientIdInvalid)),
+            ClientIdPolicy::Any | ClientIdPolicy::Alphanumeric => Err(refusal(DisconnectReason::ClientIdInvalid)),
         }
     }
 

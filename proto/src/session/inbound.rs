@@ -130,10 +130,13 @@ impl Session {
         }
         let denied = is_event_topic(&publish.topic);
         let packet_id = publish.packet_id;
+        if denied && (packet_id.is_none() || !self.is_v5()) {
+            // There is no other way to tell it [MQTT-3.3.5-2 of 3.1.1].
+            return self.end(DisconnectReason::NotAuthorized, ReasonCode::NotAuthorized, None, None);
+        }
         let token = match packet_id {
-            None if denied => return,
             None => None,
-            Some(id) => match self.accept(id, &publish, denied) {
+            Some(id) => match self.accept(id, publish.qos, publish.dup, denied.then_some(ReasonCode::NotAuthorized)) {
                 Some(token) => Some(token),
                 None => return,
             },
@@ -158,12 +161,31 @@ impl Session {
         Ok(())
     }
 
-    /// A PUBLISH of QoS 1 or 2: `Some` if it is a new one for the shell to answer.
-    fn accept(&mut self, packet_id: PacketId, publish: &Publish, denied: bool) -> Option<PublishToken> {
-        let exactly_once = publish.qos == QoS::ExactlyOnce;
+    /// A PUBLISH larger than the listener takes, of which the shell has read no more than this and will read nothing: it
+    /// is answered and dropped. 3.x has no words for that: there it counts as taken, or it would come again for ever.
+    pub fn handle_oversized(&mut self, qos: QoS, dup: bool, packet_id: Option<PacketId>, now: u64) {
+        if self.stage != Stage::Online {
+            return;
+        }
+        self.clock.touch(now);
+        if let Some(id) = packet_id {
+            let code = if self.is_v5() { ReasonCode::QuotaExceeded } else { ReasonCode::Success };
+            self.accept(id, qos, dup, Some(code));
+        }
+    }
+
+    /// A PUBLISH of QoS 1 or 2: `Some` if it is a new one for the shell to answer, unless it is `decided`.
+    fn accept(
+        &mut self,
+        packet_id: PacketId,
+        qos: QoS,
+        dup: bool,
+        decided: Option<ReasonCode>,
+    ) -> Option<PublishToken> {
+        let exactly_once = qos == QoS::ExactlyOnce;
         let at = match self.inbound.find(packet_id) {
             Ok(at) => {
-                self.repeated(packet_id, self.inbound.held[at].1, exactly_once, publish.dup);
+                self.repeated(packet_id, self.inbound.held[at].1, exactly_once, dup);
                 return None;
             }
             Err(at) => at,
@@ -179,9 +201,8 @@ impl Session {
         }
         self.inbound.held.insert(at, (packet_id, if exactly_once { Held::Exactly } else { Held::Once }));
         let token = PublishToken(self.inbound.first_token + self.inbound.answers.len() as u64);
-        let code = denied.then_some(ReasonCode::NotAuthorized);
-        self.inbound.answers.push_back(Answer { packet_id, exactly_once, code });
-        if denied {
+        self.inbound.answers.push_back(Answer { packet_id, exactly_once, code: decided });
+        if decided.is_some() {
             self.flush_answers();
             return None;
         }

@@ -2,8 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
-use rollcall_proto::codec::{DEFAULT_MAX_PACKET, DecodeError, Decoder};
-use rollcall_proto::packet::{Packet, PacketType, Version};
+use rollcall_proto::codec::{DEFAULT_MAX_PACKET, DecodeError, Decoder, Oversized};
+use rollcall_proto::packet::{Packet, PacketId, PacketType, QoS, Version};
 
 use super::generators;
 use super::round_trip::{decoder_for, encoded};
@@ -157,4 +157,22 @@ fn before_connect_only_connect_and_pingreq_are_decoded() {
     }
     let ping = Bytes::from_static(&[0xC0, 0]);
     assert_eq!(Decoder::new(100).decode(&mut BytesMut::from(&ping[..])), Ok(Some(Packet::PingReq)));
+}
+
+#[test]
+fn a_publish_that_is_too_large_shows_what_it_takes_to_answer_it_byte_by_byte() {
+    let packet = [&[0x3A, 0xC0, 0x0C, 0, 3][..], b"a/b", &[0x12, 0x34, 0], &[b'x'; 100]].concat();
+    let decoder = Decoder::with_version(Version::V5, 1_000);
+    for there in 0..10 {
+        assert_eq!(decoder.peek_oversized(&packet[..there]), Ok(None), "{there} bytes");
+    }
+    let expected = Oversized { qos: QoS::AtLeastOnce, dup: true, packet_id: PacketId::new(0x1234), size: 1_603 };
+    for there in 10..packet.len() {
+        assert_eq!(decoder.peek_oversized(&packet[..there]), Ok(Some(expected)), "{there} bytes");
+    }
+    let subscribe = [0x82, 0xC0, 0x0C, 0, 1];
+    let error = DecodeError::PacketTooLarge { size: 1_603, limit: 1_000 };
+    assert_eq!(decoder.peek_oversized(&subscribe), Err(error));
+    let without_id = [&[0x32, 0xC0, 0x0C, 0, 3][..], b"a/b", &[0, 0]].concat();
+    assert_eq!(decoder.peek_oversized(&without_id), Err(DecodeError::PacketIdZero));
 }

@@ -1,4 +1,4 @@
-use rollcall_proto::packet::{Packet, Publish, QoS, Version};
+use rollcall_proto::packet::{Packet, PacketId, Publish, QoS, Version};
 use rollcall_proto::properties::PublishProperties;
 use rollcall_proto::reason::{DisconnectReason, ReasonCode};
 use rollcall_proto::session::{Action, SessionConfig};
@@ -215,12 +215,31 @@ fn a_subscription_identifier_from_a_client_is_a_protocol_error() {
 fn events_cannot_be_published_to() {
     let topic = "$events/client_connected";
     let mut rig = Rig::online(Version::V5, config());
-    assert_eq!(rig.handle(publish(topic, QoS::AtMostOnce, 0)), []);
     let refused = ReasonCode::NotAuthorized;
     assert_eq!(rig.handle(publish(topic, QoS::AtLeastOnce, 1)), [Action::Send(Packet::PubAck(ack(1, refused)))]);
     assert_eq!(rig.handle(publish(topic, QoS::ExactlyOnce, 1)), [Action::Send(Packet::PubRec(ack(1, refused)))]);
-    assert_eq!(rig.handle(aliased(topic, 1)), []);
-    assert_eq!(rig.handle(aliased("", 1)), [], "nor through an alias");
+    let actions = rig.handle(aliased(topic, 1));
+    assert_eq!((told(&actions), close(&actions).reason), (Some(refused), DisconnectReason::NotAuthorized));
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+        let mut rig = Rig::online(Version::V311, config());
+        assert_eq!(close(&rig.handle(publish(topic, qos, 1))).reason, DisconnectReason::NotAuthorized);
+    }
+}
+
+#[test]
+fn a_publish_that_is_too_large_is_answered_in_its_turn_and_goes_nowhere() {
+    let mut rig = Rig::online(Version::V5, config());
+    let token = rig.publish(QoS::AtLeastOnce, 1);
+    rig.session.handle_oversized(QoS::AtLeastOnce, false, PacketId::new(2), 0);
+    rig.session.handle_oversized(QoS::AtMostOnce, false, None, 0);
+    assert_eq!(rig.actions(), []);
+    let [first, second] = [ok(1), ack(2, ReasonCode::QuotaExceeded)].map(|ack| Action::Send(Packet::PubAck(ack)));
+    assert_eq!(rig.answer(token, ReasonCode::Success), [first, second]);
+
+    let mut rig = Rig::online(Version::V311, config());
+    rig.session.handle_oversized(QoS::ExactlyOnce, false, PacketId::new(7), 0);
+    assert_eq!(rig.actions(), [Action::Send(Packet::PubRec(ok(7)))]);
+    assert_eq!(rig.handle(Packet::PubRel(ok(7))), [Action::Send(Packet::PubComp(ok(7)))]);
 }
 
 #[test]

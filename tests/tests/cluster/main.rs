@@ -16,6 +16,7 @@ mod one_owner;
 mod openapi;
 mod power_cut;
 mod power_cycle;
+mod refusals;
 mod refused_starts;
 mod retained;
 mod rolling_restart;

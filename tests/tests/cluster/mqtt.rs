@@ -102,8 +102,10 @@ async fn publishing_to_events_is_refused_and_reaches_nobody() {
     let cluster = TestCluster::start(3).await;
     let mut watcher = RawClient::connect(cluster.nodes[0].mqtt(), &Options::v5("watcher")).await;
     watcher.subscribe("$events/client_connected", QoS::AtMostOnce).await;
+    let forged = b"{\"clientid\":\"ghost\"}";
     let mut forger = RawClient::connect(cluster.nodes[1].mqtt(), &Options::v5("forger")).await;
-    forger.publish("$events/client_connected", b"{\"clientid\":\"ghost\"}", QoS::AtMostOnce).await;
+    assert!(!forger.try_publish("$events/client_connected", forged).await);
+    forger.publish("$events/client_connected", forged, QoS::AtMostOnce).await;
     let after = RawClient::connect(cluster.nodes[1].mqtt(), &Options::v5("after-the-forger")).await;
     loop {
         let told = watcher.message(SOON).await.payload;

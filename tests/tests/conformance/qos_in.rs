@@ -14,7 +14,7 @@ crate::cases![
     behind_a_pubrec_that_refuses_an_identifier_is_a_new_messages,
     acknowledgements_come_in_the_order_of_the_publishes,
     a_pubrel_of_nothing_is_answered,
-    a_publish_that_is_not_allowed_is_refused_or_hidden,
+    a_publish_that_is_not_allowed_is_refused_or_ends_the_connection,
 ];
 
 fn id(number: u16) -> PacketId {
@@ -169,16 +169,26 @@ async fn a_pubrel_of_nothing_is_answered(broker: Broker) {
 }
 
 /// [MQTT-3.4.2-1], [MQTT-3.5.2-1], [MQTT-3.3.5-2/3.1.1]
-async fn a_publish_that_is_not_allowed_is_refused_or_hidden(broker: Broker) {
+async fn a_publish_that_is_not_allowed_is_refused_or_ends_the_connection(broker: Broker) {
     for version in VERSIONS {
-        let (_, publishers) = ends(&broker, version).await;
-        let expected = if version == Version::V5 { ReasonCode::NotAuthorized } else { ReasonCode::Success };
-        for mut publisher in publishers {
-            for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
-                let told = publisher.publish_with(publication("$events/forged", "x", qos)).await;
-                assert_eq!(told, expected, "{version:?}");
+        for (number, exactly_once) in [(41, false), (42, true)] {
+            let qos = if exactly_once { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
+            let (mut subscriber, publishers) = ends(&broker, version).await;
+            subscriber.subscribe("$events/forged", QoS::ExactlyOnce).await;
+            for mut publisher in publishers {
+                send(&mut publisher, publication("$events/forged", "x", qos), number, false).await;
+                if version != Version::V5 {
+                    // No acknowledgement could say so.
+                    assert_eq!(publisher.closed(rollcall_tests::client::SOON).await, None);
+                    continue;
+                }
+                let id = id(number);
+                let told = if exactly_once { publisher.pubrec(id).await } else { publisher.puback(id).await };
+                assert_eq!(told.reason, ReasonCode::NotAuthorized);
+                publisher.ping().await;
             }
-            publisher.ping().await;
+            let mut publisher = broker.connect(broker.v5("allowed")).await;
+            assert_eq!(payloads(&mut subscriber, &mut publisher, &broker.topic("allowed")).await, [""; 0]);
         }
     }
 }

@@ -87,7 +87,7 @@ impl Nodes {
     async fn agree(&self) {
         let hash = |node: &Cluster, shard: u32| {
             let mut bytes = Vec::new();
-            node.outline_shard(shard, &mut bytes).map(|written| written.map(|()| bytes).unwrap())
+            node.outline(shard, &mut bytes).map(|written| written.map(|_| bytes).unwrap())
         };
         until("all replicas agree", || {
             (1..=SHARDS).all(|shard| {
@@ -272,6 +272,6 @@ async fn a_shard_is_there_after_a_restart() {
 
 fn shard_bytes(cluster: &Cluster) -> Vec<u8> {
     let mut bytes = Vec::new();
-    cluster.outline_shard(1, &mut bytes).unwrap().unwrap();
+    cluster.outline(1, &mut bytes).unwrap().unwrap();
     bytes
 }
