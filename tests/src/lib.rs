@@ -3,12 +3,14 @@
 //!
 //! - [`cluster`], [`node`], [`ports`], [`binary`]: the broker's processes, their faults and their logs
 //! - [`client`]: one MQTT connection, packet by packet
+//! - [`authority`], [`tunnel`]: certificates of our own, and the way to a listener that speaks TLS
 //! - [`http`], [`events`]: what the admin HTTP answers, and what must hold of an event stream
 //! - [`external`]: other people's programs and clients
 //! - [`backlog`]: much that waits for sessions that are away
 //! - [`bench`]: our broker and others' under measurement
 //! - [`latency`], [`footprint`], [`patience`]: figures, and bounded waiting for a condition
 
+pub mod authority;
 pub mod backlog;
 pub mod bench;
 pub mod binary;
@@ -22,3 +24,4 @@ pub mod latency;
 pub mod node;
 pub mod patience;
 pub mod ports;
+pub mod tunnel;
