@@ -120,23 +120,31 @@ impl Everywhere {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn paho_speaks_tls_and_websocket_and_both_together() {
     let everywhere = Everywhere::start().await;
-    for kind in 0..MORE.len() {
+    for (kind, name) in MORE.iter().enumerate() {
         let mut paho = Command::new(python());
         paho.arg(clients_folder().join("paho_roundtrip.py")).arg("5").args(everywhere.urls(kind));
         paho.arg(&everywhere.ca).kill_on_drop(true);
-        assert_eq!(lines_of(paho).await, expected("paho 5"), "{:?}", MORE[kind]);
+        assert_eq!(lines_of(paho).await, expected("paho 5"), "{name:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mqtt_js_speaks_tls_and_websocket_and_both_together() {
     let everywhere = Everywhere::start().await;
-    for kind in 0..MORE.len() {
+    for (kind, name) in MORE.iter().enumerate() {
         let mut node = command("node", &[]);
         node.arg(clients_folder().join("mqttjs_roundtrip.js")).arg("5").args(everywhere.urls(kind));
         node.env("NODE_EXTRA_CA_CERTS", &everywhere.ca);
-        assert_eq!(lines_of(node).await, expected("MQTT.js 5"), "{:?}", MORE[kind]);
+        assert_eq!(lines_of(node).await, expected("MQTT.js 5"), "{name:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mqtt_js_in_a_browser_speaks_websocket() {
+    let everywhere = Everywhere::start().await;
+    let mut node = command("node", &[]);
+    node.arg(clients_folder().join("browser_roundtrip.js")).arg("5").args(everywhere.urls(1));
+    assert_eq!(lines_of(node).await, expected("a browser"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
