@@ -27,7 +27,6 @@ use rollcall_cluster::{Cluster, Unavailable};
 use rollcall_proto::codec::Decoder;
 use rollcall_proto::message::Delivery;
 use rollcall_proto::session::{Close, PublishToken, Session, SessionConfig};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use crate::access::Access;
@@ -35,6 +34,7 @@ use crate::mailbox::{End, Mailbox, MailboxLimits};
 use crate::meters::Meters;
 use crate::refusals::Refusals;
 use crate::router::{Routed, Router};
+use crate::transport::{Ready, Transport};
 use cursor::EventCursor;
 use inbox::InboxCursor;
 use publish::{Held, Stage};
@@ -67,7 +67,7 @@ const PACKETS_PER_TURN: usize = 256;
 
 pub struct Connection {
     shared: Arc<Shared>,
-    stream: TcpStream,
+    stream: Transport,
     number: u64,
     peername: SocketAddr,
     sockname: SocketAddr,
@@ -128,11 +128,14 @@ pub fn now_ms() -> u64 {
 }
 
 impl Connection {
-    /// # Errors
-    /// When the client has gone already.
-    pub fn new(shared: Arc<Shared>, stream: TcpStream, number: u64, peername: SocketAddr) -> io::Result<Self> {
-        let sockname = stream.local_addr()?;
-        Ok(Connection {
+    pub fn new(
+        shared: Arc<Shared>,
+        stream: Transport,
+        number: u64,
+        peername: SocketAddr,
+        sockname: SocketAddr,
+    ) -> Self {
+        Connection {
             session: Session::new(shared.session.clone(), now_ms()),
             decoder: Decoder::new(shared.session.max_packet as usize),
             events: EventCursor::new(shared.cluster.events().watch()),
@@ -161,7 +164,7 @@ impl Connection {
             timer_at: 0,
             connect_at: None,
             shared,
-        })
+        }
     }
 
     /// Until the connection has ended and its session is given back.
@@ -223,13 +226,16 @@ impl Connection {
             return Woken::Filled;
         }
         let (following, draining) = (self.events.is_active() && pumping, pumping && self.session.room() > 0);
-        let (stream, timer, is_held) = (&self.stream, self.timer.as_mut(), self.held.is_some());
+        let moving = reading || writing || self.stream.is_unflushed();
+        let (timer, is_held) = (self.timer.as_mut(), self.held.is_some());
         let held = self.held.as_mut();
         let first = self.unconfirmed.front_mut();
         let inbox = self.inbox.as_ref().filter(|_| draining);
         tokio::select! {
-            ready = stream.readable(), if reading => Woken::Readable(ready),
-            ready = stream.writable(), if writing => Woken::Writable(ready),
+            ready = self.stream.ready(reading, &self.output), if moving => match ready {
+                Ready::Readable(ready) => Woken::Readable(ready),
+                Ready::Writable(ready) => Woken::Writable(ready),
+            },
             () = self.mailbox.changed() => Woken::Mailbox,
             Some(done) = self.requests.next(), if !self.requests.is_empty() => Woken::Done(done),
             Some(()) = finished(held.map(|held| held.over.as_mut())) => Woken::Released,
@@ -244,7 +250,8 @@ impl Connection {
     /// Reads once.
     fn fill(&mut self) {
         self.input.reserve(self.read_size);
-        match self.stream.try_read_buf(&mut self.input) {
+        match self.stream.try_read(&mut self.input) {
+            Ok(0) if self.stream.has_said_goodbye() => self.session.handle_goodbye(),
             Ok(0) => self.session.handle_closed(),
             Ok(read) => {
                 self.shared.meters.bytes_received.increment(read as u64);

@@ -1,4 +1,4 @@
-//! The MQTT listeners: they accept, and hand over.
+//! The MQTT listeners: they accept, see to what comes before MQTT, and hand over.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::connection::{Connection, Shared};
+use crate::door::{Door, Entered};
 use crate::telemetry;
 
 /// After an accept that failed for want of something, such as file descriptors.
@@ -24,6 +25,7 @@ pub struct Gateway {
     /// Sockets it may hold.
     pub max_connections: usize,
     pub shared: Arc<Shared>,
+    pub door: Arc<Door>,
     /// Numbers this node's connections, over all listeners.
     pub numbers: Arc<AtomicU64>,
 }
@@ -61,24 +63,25 @@ impl Gateway {
                 refused.increment(1);
                 continue;
             }
-            let Some(connection) = self.open(stream, peername) else { continue };
+            let number = self.numbers.fetch_add(1, Ordering::Relaxed);
             open.fetch_add(1, Ordering::Relaxed);
             gauge.increment(1.0);
-            let (open, gauge) = (open.clone(), gauge.clone());
+            let (open, gauge, refused) = (open.clone(), gauge.clone(), refused.clone());
+            let (shared, door) = (self.shared.clone(), self.door.clone());
             tokio::spawn(async move {
-                connection.run().await;
+                match door.enter(stream, peername).await {
+                    Ok(Entered { stream, peername, sockname }) => {
+                        Connection::new(shared, stream, number, peername, sockname).run().await;
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, %peername, "a socket did not come as far as MQTT");
+                        refused.increment(1);
+                    }
+                }
                 open.fetch_sub(1, Ordering::Relaxed);
                 gauge.decrement(1.0);
             });
         }
-    }
-
-    /// `None` when the client has gone already.
-    fn open(&self, stream: TcpStream, peername: SocketAddr) -> Option<Connection> {
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let opened =
-            stream.set_nodelay(true).and_then(|()| Connection::new(self.shared.clone(), stream, number, peername));
-        opened.inspect_err(|error| tracing::trace!(%error, %peername, "gone before it was accepted")).ok()
     }
 }
 

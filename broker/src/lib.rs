@@ -9,6 +9,7 @@ pub mod config;
 pub mod connection;
 pub mod ctl;
 pub mod dev;
+pub mod door;
 pub mod events;
 pub mod gateway;
 pub mod mailbox;
@@ -18,6 +19,7 @@ pub mod refusals;
 pub mod router;
 pub mod serve;
 pub mod telemetry;
+pub mod transport;
 
 /// The version, with the commit when the build was told of one by `ROLLCALL_COMMIT`.
 pub fn version() -> &'static str {

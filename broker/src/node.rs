@@ -20,11 +20,13 @@ use tokio::time::{Instant, interval, sleep};
 use crate::access::Access;
 use crate::config::{self, Config, Listener};
 use crate::connection::Shared;
+use crate::door::Door;
 use crate::gateway::{self, Gateway};
 use crate::mailbox::{End, MailboxLimits};
 use crate::meters::Meters;
 use crate::refusals::Refusals;
 use crate::router::Router;
+use crate::transport::tls::{TlsError, keep_fresh};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -32,6 +34,8 @@ pub enum Error {
         "listeners.{name}.bind {address} cannot be bound: {source}; free the port, or set listeners.{name}.bind to another"
     )]
     Bind { name: String, address: SocketAddr, source: io::Error },
+    #[error("listeners.{name}.tls: {source}")]
+    Tls { name: String, source: Box<TlsError> },
     #[error(transparent)]
     Cluster(#[from] rollcall_cluster::StartError),
 }
@@ -58,10 +62,12 @@ impl Node {
     pub async fn start(config: &Config) -> Result<Node, Error> {
         let mut bound = Vec::new();
         for (name, listener) in &config.listeners {
+            let door = Door::new(listener, config.session.connect_timeout);
+            let door = door.map_err(|source| Error::Tls { name: name.clone(), source: Box::new(source) })?;
             let address = listener.bind;
             let socket =
                 gateway::bind(address).map_err(|source| Error::Bind { name: name.clone(), address, source })?;
-            bound.push((name, listener, socket));
+            bound.push((name, listener, Arc::new(door), socket));
         }
         let meters = Arc::new(Meters::new());
         let router = Router::new(meters.clone());
@@ -71,7 +77,7 @@ impl Node {
         let (closed, stop) = watch::channel(false);
         // What an earlier run of this node held may still stand in the roster: no number comes twice.
         let numbers = Arc::new(AtomicU64::new(rand::random::<u64>() >> 1));
-        for (name, listener, socket) in bound {
+        for (name, listener, door, socket) in bound {
             tracing::info!(listener = name, bind = %listener.bind, "listening");
             let shared = Arc::new(Shared {
                 cluster: cluster.clone(),
@@ -89,11 +95,15 @@ impl Node {
             let gateway = Gateway {
                 name: name.clone(),
                 listener: socket,
+                door: door.clone(),
                 max_connections: listener.max_connections,
                 shared,
                 numbers: numbers.clone(),
             };
             tokio::spawn(gateway.run(stop.clone()));
+            if let Some(identity) = door.identity() {
+                tokio::spawn(keep_fresh(name.clone(), identity.clone(), listener.tls.reload));
+            }
         }
         Ok(Node { cluster, router, closed, drain: config.drain.clone() })
     }

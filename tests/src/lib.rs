@@ -3,6 +3,7 @@
 //!
 //! - [`cluster`], [`node`], [`ports`], [`binary`]: the broker's processes, their faults and their logs
 //! - [`client`]: one MQTT connection, packet by packet
+//! - [`authority`], [`tunnel`]: certificates of our own, and the way to a listener that speaks TLS
 //! - [`http`], [`events`]: what the admin HTTP answers, and what must hold of an event stream
 //! - [`clauses`]: the statements of MQTT, and the tests that carry their ids
 //! - [`external`]: other people's programs and clients
@@ -10,6 +11,7 @@
 //! - [`bench`]: our broker and others' under measurement
 //! - [`latency`], [`footprint`], [`patience`]: figures, and bounded waiting for a condition
 
+pub mod authority;
 pub mod backlog;
 pub mod bench;
 pub mod binary;
@@ -24,3 +26,4 @@ pub mod latency;
 pub mod node;
 pub mod patience;
 pub mod ports;
+pub mod tunnel;

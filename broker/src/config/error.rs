@@ -21,8 +21,6 @@ pub enum Problem {
     ListenerName { name: String, origin: Origin },
     #[error("{key} = {value} ({origin}): allowed is {allowed}{}", suggestion(.nearest))]
     Value { key: String, value: String, origin: Origin, allowed: String, nearest: Option<String> },
-    #[error("{key} = {value} ({origin}): not supported yet; allowed is {allowed}")]
-    NotYet { key: String, value: String, origin: Origin, allowed: String },
     #[error("{key} = {value} ({origin}): {rule}")]
     Conflict { key: String, value: String, origin: Origin, rule: String },
     #[error("{key} is not set: {rule}")]

@@ -1,7 +1,11 @@
 //! What a value of a configuration key may be, decided before it reaches a typed field.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
+use ipnet::IpNet;
 use toml::Value;
 
 use super::{
@@ -54,21 +58,18 @@ pub enum Kind {
         max: u64,
     },
     Choice(&'static [&'static str]),
-    /// Words that later versions will take are refused as such.
-    ListenerType,
+    /// A file; empty means not set.
+    OptionalPath,
+    /// Of a URL.
+    UrlPath,
+    /// A list of IP addresses and networks.
+    Networks,
     Grace,
 }
 
-/// Why a value was refused.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Refused {
-    /// It is none of what the key takes.
-    NotAllowed,
-    /// It will be taken by a later version.
-    NotYet,
-}
-
-const LATER_LISTENER_TYPES: [&str; 3] = ["tls", "ws", "wss"];
+/// The value is none of what the key takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Refused;
 
 impl Kind {
     /// The value in its one canonical form, or `None` when the key is hereby left unset.
@@ -83,12 +84,12 @@ impl Kind {
             Kind::Secret => optional(text, |t| t.bytes().all(|b| b.is_ascii_graphic())),
             Kind::Bind => string_if(text, |t| t.parse::<SocketAddr>().is_ok()),
             Kind::OptionalAddress => optional(text, is_address),
-            Kind::Addresses => addresses(raw).map(Some),
+            Kind::Addresses => list(raw, is_address).map(Some),
             Kind::Bool => match (raw, text) {
                 (Raw::Bool(value), _) => Ok(Some(Value::Boolean(*value))),
                 (_, Some("true")) => Ok(Some(Value::Boolean(true))),
                 (_, Some("false")) => Ok(Some(Value::Boolean(false))),
-                _ => Err(Refused::NotAllowed),
+                _ => Err(Refused),
             },
             Kind::Integer { min, max } => integer(raw, min, max).map(Some),
             Kind::Limit { .. } if text == Some("unlimited") => Ok(None),
@@ -98,10 +99,9 @@ impl Kind {
             }),
             Kind::Size { min, max } => string_if(text, |t| parse_size(t).is_some_and(|s| (min..=max).contains(&s))),
             Kind::Choice(words) => string_if(text, |t| words.contains(&t)),
-            Kind::ListenerType => match text {
-                Some(later) if LATER_LISTENER_TYPES.contains(&later) => Err(Refused::NotYet),
-                _ => string_if(text, |t| t == "tcp"),
-            },
+            Kind::OptionalPath => optional(text, |t| !t.contains('\0')),
+            Kind::UrlPath => string_if(text, |t| t.starts_with('/') && t.bytes().all(is_url_path)),
+            Kind::Networks => list(raw, is_network).map(Some),
             Kind::Grace => string_if(text, |t| t.parse::<KeepAliveGrace>().is_ok()),
         }
     }
@@ -127,7 +127,9 @@ impl Kind {
                 format!("a size from {} to {} (units: B, KiB, MiB, GiB)", format_size(min), format_size(max))
             }
             Kind::Choice(words) => words.join(" or "),
-            Kind::ListenerType => "tcp".into(),
+            Kind::OptionalPath => "a path; empty: not set".into(),
+            Kind::UrlPath => "the path of a URL, as /mqtt".into(),
+            Kind::Networks => "a list of IP addresses and networks, as 10.0.0.0/8 (text: separated by commas)".into(),
             Kind::Grace => "a factor from 1x to 10x as \"1.5x\", or an addition as \"+5s\"".into(),
         }
     }
@@ -135,7 +137,8 @@ impl Kind {
     /// One word for the reference table.
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Name | Kind::Path => "text",
+            Kind::Name | Kind::Path | Kind::OptionalPath | Kind::UrlPath => "text",
+            Kind::Networks => "networks",
             Kind::Secret => "secret",
             Kind::Bind | Kind::OptionalAddress => "address",
             Kind::Addresses => "addresses",
@@ -143,7 +146,7 @@ impl Kind {
             Kind::Integer { .. } | Kind::Limit { .. } => "number",
             Kind::Duration { .. } => "duration",
             Kind::Size { .. } => "size",
-            Kind::Choice(_) | Kind::ListenerType => "word",
+            Kind::Choice(_) => "word",
             Kind::Grace => "grace",
         }
     }
@@ -151,7 +154,7 @@ impl Kind {
     /// How "not set" is written for this key; `None` for a key that always has a value.
     pub fn unset(self) -> Option<&'static str> {
         match self {
-            Kind::Secret | Kind::OptionalAddress => Some(""),
+            Kind::Secret | Kind::OptionalAddress | Kind::OptionalPath => Some(""),
             Kind::Limit { .. } => Some("unlimited"),
             Kind::Name
             | Kind::Path
@@ -162,7 +165,8 @@ impl Kind {
             | Kind::Duration { .. }
             | Kind::Size { .. }
             | Kind::Choice(_)
-            | Kind::ListenerType
+            | Kind::UrlPath
+            | Kind::Networks
             | Kind::Grace => None,
         }
     }
@@ -193,7 +197,7 @@ impl std::fmt::Display for Raw {
 }
 
 fn string_if(text: Option<&str>, allowed: impl Fn(&str) -> bool) -> Result<Option<Value>, Refused> {
-    text.filter(|t| allowed(t)).map(|t| Some(Value::String(t.to_owned()))).ok_or(Refused::NotAllowed)
+    text.filter(|t| allowed(t)).map(|t| Some(Value::String(t.to_owned()))).ok_or(Refused)
 }
 
 fn optional(text: Option<&str>, allowed: impl Fn(&str) -> bool) -> Result<Option<Value>, Refused> {
@@ -203,32 +207,40 @@ fn optional(text: Option<&str>, allowed: impl Fn(&str) -> bool) -> Result<Option
 fn integer(raw: &Raw, min: u64, max: u64) -> Result<Value, Refused> {
     let number = match raw {
         Raw::Integer(number) => *number,
-        Raw::Text(text) => text.parse().map_err(|_| Refused::NotAllowed)?,
-        Raw::Bool(_) | Raw::List(_) | Raw::Other(_) => return Err(Refused::NotAllowed),
+        Raw::Text(text) => text.parse().map_err(|_| Refused)?,
+        Raw::Bool(_) | Raw::List(_) | Raw::Other(_) => return Err(Refused),
     };
     let in_range = u64::try_from(number).is_ok_and(|n| (min..=max).contains(&n));
-    if in_range { Ok(Value::Integer(number)) } else { Err(Refused::NotAllowed) }
+    if in_range { Ok(Value::Integer(number)) } else { Err(Refused) }
 }
 
-fn addresses(raw: &Raw) -> Result<Value, Refused> {
+fn list(raw: &Raw, is_allowed: impl Fn(&str) -> bool) -> Result<Value, Refused> {
     let items: Vec<&str> = match raw {
         Raw::Text(text) if text.starts_with('[') && text.ends_with(']') => {
-            // Written as in the file. Quotes are no part of any address, so there is nothing more to parse.
+            // Written as in the file. Quotes are no part of any item, so there is nothing more to parse.
             let inner = text.trim_start_matches('[').trim_end_matches(']');
             inner.split(',').map(|item| item.trim().trim_matches('"')).filter(|item| !item.is_empty()).collect()
         }
         Raw::Text(text) => text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect(),
-        Raw::List(items) => items.iter().map(|i| i.as_text().ok_or(Refused::NotAllowed)).collect::<Result<_, _>>()?,
-        Raw::Integer(_) | Raw::Bool(_) | Raw::Other(_) => return Err(Refused::NotAllowed),
+        Raw::List(items) => items.iter().map(|i| i.as_text().ok_or(Refused)).collect::<Result<_, _>>()?,
+        Raw::Integer(_) | Raw::Bool(_) | Raw::Other(_) => return Err(Refused),
     };
-    if !items.iter().all(|item| is_address(item)) {
-        return Err(Refused::NotAllowed);
+    if !items.iter().all(|item| is_allowed(item)) {
+        return Err(Refused);
     }
     Ok(Value::Array(items.into_iter().map(|item| Value::String(item.to_owned())).collect()))
 }
 
 pub(super) fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
+fn is_network(text: &str) -> bool {
+    text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok()
+}
+
+fn is_url_path(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@%".contains(&byte)
 }
 
 fn is_address(text: &str) -> bool {
@@ -260,15 +272,17 @@ mod tests {
         assert_eq!(from_text, in_text);
         assert_eq!(Kind::Addresses.check(&text("")), Ok(Some(Value::Array(vec![]))));
         for wrong in ["a", "a:", ":7400", "a:0", "a:99999", "a b:1"] {
-            assert_eq!(Kind::Addresses.check(&text(wrong)), Err(Refused::NotAllowed), "{wrong}");
+            assert_eq!(Kind::Addresses.check(&text(wrong)), Err(Refused), "{wrong}");
         }
     }
 
     #[test]
-    fn a_listener_type_of_a_later_version_is_told_from_a_wrong_one() {
-        assert_eq!(Kind::ListenerType.check(&text("tls")), Err(Refused::NotYet));
-        assert_eq!(Kind::ListenerType.check(&text("udp")), Err(Refused::NotAllowed));
-        assert!(Kind::ListenerType.check(&text("tcp")).is_ok());
+    fn networks_are_addresses_alone_or_with_a_length() {
+        assert!(Kind::Networks.check(&text("10.0.0.0/8, 192.0.2.1,2001:db8::/32")).is_ok());
+        assert!(Kind::Networks.check(&text("")).is_ok());
+        for wrong in ["10.0.0.0/33", "example.org", "10.0.0.0/8;"] {
+            assert_eq!(Kind::Networks.check(&text(wrong)), Err(Refused), "{wrong}");
+        }
     }
 
     #[test]
@@ -288,6 +302,6 @@ mod tests {
     fn unlimited_leaves_a_limit_unset() {
         assert_eq!(Kind::Limit { min: 0 }.check(&text("unlimited")), Ok(None));
         assert_eq!(Kind::Limit { min: 0 }.check(&Raw::Integer(0)), Ok(Some(Value::Integer(0))));
-        assert_eq!(Kind::Limit { min: 0 }.check(&text("none")), Err(Refused::NotAllowed));
+        assert_eq!(Kind::Limit { min: 0 }.check(&text("none")), Err(Refused));
     }
 }

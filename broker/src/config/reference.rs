@@ -14,7 +14,10 @@ impl fmt::Display for Effective {
         let mut last = "";
         for (section, _) in SECTIONS {
             let prefix = section.strip_suffix("NAME").map_or_else(|| format!("{section}."), str::to_owned);
-            for (name, setting) in self.settings.iter().filter(|(name, _)| name.starts_with(&prefix)) {
+            let mut found: Vec<_> = self.settings.iter().filter(|(name, _)| name.starts_with(&prefix)).collect();
+            // A table within a table comes behind it.
+            found.sort_by_key(|(name, _)| name.rsplit_once('.').map(|(table, _)| table));
+            for (name, setting) in found {
                 let Some((table, leaf)) = name.rsplit_once('.') else { continue };
                 if table != last {
                     writeln!(f, "{}[{table}]", if last.is_empty() { "" } else { "\n" })?;

@@ -134,8 +134,7 @@ fn apply(settings: &mut BTreeMap<String, Setting>, found: Found) -> Result<(), B
             settings.insert(name, Setting { key, value, origin });
             Ok(())
         }
-        Err(Refused::NotYet) => Err(Box::new(Problem::NotYet { key: name, value: shown, origin, allowed: allowed() })),
-        Err(Refused::NotAllowed) => {
+        Err(Refused) => {
             let nearest = nearest_word(key, &raw);
             Err(Box::new(Problem::Value { key: name, value: shown, origin, allowed: allowed(), nearest }))
         }

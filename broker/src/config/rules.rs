@@ -9,7 +9,7 @@ use super::{
     error::{Problem, Problems},
     resolve::Setting,
     source::Origin,
-    typed::Config,
+    typed::{ClientAuth, Config, Listener, ProxyProtocol},
 };
 
 type Settings = BTreeMap<String, Setting>;
@@ -75,6 +75,7 @@ fn listeners(config: &Config, rules: &mut Rules<'_>) {
         rules.require(listener.keep_alive_min <= listener.keep_alive_max, &key("keep_alive_min"), |rules| {
             format!("must not be above {} = {}", key("keep_alive_max"), rules.shown(&key("keep_alive_max")))
         });
+        transports(&key, listener, rules);
         for (bound, holder) in [
             (config.inbox.max_bytes, "inbox.max_bytes"),
             (config.cluster.link_window_bytes, "cluster.link_window_bytes"),
@@ -83,6 +84,27 @@ fn listeners(config: &Config, rules: &mut Rules<'_>) {
                 format!("must not be above {holder} = {}, or such a packet could never be sent on", rules.shown(holder))
             });
         }
+    }
+}
+
+fn transports(key: &impl Fn(&str) -> String, listener: &Listener, rules: &mut Rules<'_>) {
+    let tls = &listener.tls;
+    let files = [("tls.cert", &tls.cert), ("tls.key", &tls.key), ("tls.client_ca", &tls.client_ca)];
+    for (leaf, file) in files {
+        let is_needed = listener.r#type.is_encrypted() && leaf != "tls.client_ca"
+            || leaf == "tls.client_ca" && tls.client_auth != ClientAuth::None;
+        if is_needed && file.is_none() {
+            let rule = "a listener needs it that speaks TLS, or asks clients for certificates".to_owned();
+            rules.broken.push(Problem::Missing { key: key(leaf), rule });
+        }
+        rules.require(listener.r#type.is_encrypted() || file.is_none(), &key(leaf), |_| {
+            "is for listeners of type tls and wss".to_owned()
+        });
+    }
+    if listener.proxy_protocol != ProxyProtocol::Off && listener.trusted_proxies.is_empty() {
+        let rule =
+            "with proxy_protocol it says who may speak for others; list the load balancer's addresses".to_owned();
+        rules.broken.push(Problem::Missing { key: key("trusted_proxies"), rule });
     }
 }
 

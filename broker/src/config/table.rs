@@ -42,13 +42,18 @@ const MQTT_LARGEST: u64 = 256 * MIB;
 const KEEP_ALIVE_LONGEST: u64 = 65_535 * SECOND;
 
 /// What a section is for, in the order in which the reference shows them.
-pub const SECTIONS: [(&str, &str); 10] = [
+pub const SECTIONS: [(&str, &str); 11] = [
     ("node", "This node."),
     ("http", "The HTTP interface for operators: health, metrics, REST."),
     (
         "listeners.NAME",
         "One section for each MQTT listener. With none given there is one, named `tcp`; as soon as any is named, only \
          the named ones exist. A name is made of `a-z 0-9 _ -`.",
+    ),
+    (
+        "listeners.NAME.tls",
+        "Of listeners of type `tls` and `wss`. TLS 1.2 and 1.3; the same certificate is shown whatever name a client asks \
+         for.",
     ),
     ("cluster", "The nodes and how they agree."),
     ("session", "What each MQTT session may do and hold."),
@@ -87,8 +92,52 @@ pub const KEYS: &[Key] = &[
         "256",
         "How many event streams may be followed over HTTP at once; the next is answered 503.",
     ),
-    key("listeners.NAME.type", Kind::ListenerType, "tcp", "What is spoken on it."),
+    key(
+        "listeners.NAME.type",
+        Kind::Choice(&["tcp", "tls", "ws", "wss"]),
+        "tcp",
+        "What is spoken on it: MQTT on plain TCP, on TLS, on WebSocket, on WebSocket over TLS.",
+    ),
     key("listeners.NAME.bind", Kind::Bind, "127.0.0.1:1883", "Where it listens. No two listeners share an address."),
+    key("listeners.NAME.path", Kind::UrlPath, "/mqtt", "Where WebSocket clients find it."),
+    key(
+        "listeners.NAME.proxy_protocol",
+        Kind::Choice(&["off", "v1", "v2", "any"]),
+        "off",
+        "Which versions of the PROXY protocol a load balancer speaks before the client does: every connection must then \
+         begin with its header, and events name the client's own address.",
+    ),
+    key(
+        "listeners.NAME.trusted_proxies",
+        Kind::Networks,
+        "",
+        "From where such a header is taken. A connection from elsewhere is closed.",
+    ),
+    key(
+        "listeners.NAME.tls.cert",
+        Kind::OptionalPath,
+        "",
+        "PEM file: the listener's certificate, and those it was issued by.",
+    ),
+    key("listeners.NAME.tls.key", Kind::OptionalPath, "", "PEM file: the private key of that certificate."),
+    key(
+        "listeners.NAME.tls.client_ca",
+        Kind::OptionalPath,
+        "",
+        "PEM file: who issues the certificates that clients may show.",
+    ),
+    key(
+        "listeners.NAME.tls.client_auth",
+        Kind::Choice(&["none", "optional", "required"]),
+        "none",
+        "Whether clients are asked for a certificate. One that is shown must be good.",
+    ),
+    key(
+        "listeners.NAME.tls.reload",
+        ms(SECOND, 86_400 * SECOND),
+        "10s",
+        "How often the files of certificate and key are looked at; new ones are used from the next connection on.",
+    ),
     key(
         "listeners.NAME.max_connections",
         count(1, 10_000_000),

@@ -36,11 +36,13 @@ fn every_key_reaches_a_typed_field() {
     let sample = |key: &table::Key| match key.kind {
         kind::Kind::Secret => "s3cret",
         kind::Kind::OptionalAddress => "broker.example:1883",
+        kind::Kind::OptionalPath => "file.pem",
         kind::Kind::Limit { .. } => "100",
         _ => key.default,
     };
-    let set: Vec<String> =
+    let mut set: Vec<String> =
         table::KEYS.iter().map(|key| format!("{}={}", key.name.replace("NAME", "tcp"), sample(key))).collect();
+    set.push("listeners.tcp.type=tls".into());
     let effective = Effective::load(&Sources { set, ..Sources::default() }).unwrap();
     assert!(effective.settings.values().all(|setting| setting.origin == Origin::Set));
     assert_eq!(effective.config.limits.max_connections_per_node, Some(100));
@@ -99,8 +101,8 @@ fn a_wrong_value_is_refused_with_what_is_allowed() {
     assert!(text.starts_with("cluster.lease = \"7\" (--set): allowed is a duration from 300ms to 2m"), "{text}");
     let text = refusal(&["events.node=adress"]);
     assert_eq!(text, "events.node = \"adress\" (--set): allowed is address or name; did you mean address?");
-    let text = refusal(&["listeners.tcp.type=tls"]);
-    assert_eq!(text, "listeners.tcp.type = \"tls\" (--set): not supported yet; allowed is tcp");
+    let text = refusal(&["listeners.tcp.type=udp"]);
+    assert_eq!(text, "listeners.tcp.type = \"udp\" (--set): allowed is tcp or tls or ws or wss");
     let text = refusal(&["cluster=3"]);
     assert!(text.starts_with("cluster (--set) is a section, not a key: give one of cluster.batch_commands"), "{text}");
     let text = refusal(&["listeners.Tcp.bind=127.0.0.1:1"]);
@@ -153,6 +155,21 @@ fn what_cannot_work_together_is_refused() {
     let text = refusal(&["cluster.peers=a:7400,a:7400", "node.name=a"]);
     assert!(text.contains("twice"), "{text}");
     assert!(text.contains("must list this node too"), "{text}");
+}
+
+#[test]
+fn what_a_listener_cannot_do_without_its_other_keys_is_refused() {
+    let text = refusal(&["listeners.a.type=tls", "listeners.a.tls.cert=c.pem"]);
+    assert!(text.contains("listeners.a.tls.key is not set"), "{text}");
+    let text = refusal(&["listeners.a.type=ws", "listeners.a.tls.cert=c.pem"]);
+    assert!(text.contains("is for listeners of type tls and wss"), "{text}");
+    let tls = ["listeners.a.type=wss", "listeners.a.tls.cert=c.pem", "listeners.a.tls.key=k.pem"];
+    assert!(from_set(&tls).is_ok());
+    let text = refusal(&[&tls[..], &["listeners.a.tls.client_auth=required"]].concat());
+    assert!(text.contains("listeners.a.tls.client_ca is not set"), "{text}");
+    let text = refusal(&["listeners.a.proxy_protocol=v2"]);
+    assert!(text.contains("listeners.a.trusted_proxies is not set"), "{text}");
+    assert!(from_set(&["listeners.a.proxy_protocol=v2", "listeners.a.trusted_proxies=10.0.0.0/8"]).is_ok());
 }
 
 #[test]

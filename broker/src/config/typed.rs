@@ -56,6 +56,11 @@ impl std::fmt::Debug for Http {
 pub struct Listener {
     pub r#type: ListenerType,
     pub bind: SocketAddr,
+    /// Of WebSockets.
+    pub path: String,
+    pub proxy_protocol: ProxyProtocol,
+    pub trusted_proxies: Vec<String>,
+    pub tls: ListenerTls,
     pub max_connections: usize,
     pub client_id_max_length: usize,
     pub client_id_policy: ClientIdPolicy,
@@ -78,6 +83,44 @@ pub struct Listener {
 #[serde(rename_all = "lowercase")]
 pub enum ListenerType {
     Tcp,
+    Tls,
+    Ws,
+    Wss,
+}
+
+impl ListenerType {
+    pub fn is_encrypted(self) -> bool {
+        matches!(self, ListenerType::Tls | ListenerType::Wss)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyProtocol {
+    Off,
+    V1,
+    V2,
+    Any,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerTls {
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    pub client_ca: Option<PathBuf>,
+    pub client_auth: ClientAuth,
+    #[serde(deserialize_with = "duration")]
+    pub reload: Duration,
+}
+
+/// Whether clients have to show a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientAuth {
+    None,
+    Optional,
+    Required,
 }
 
 /// What happens at a packet that is larger than `max_packet`.

@@ -7,11 +7,11 @@ use rollcall_cluster::Claimed;
 use rollcall_proto::reason::DisconnectReason;
 use rollcall_proto::schema::roster::{Release, TurnedAway};
 use rollcall_proto::session::{Close, CloseStage};
-use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 use super::Connection;
 use super::request::Done;
+use crate::transport::Transport;
 
 /// How long the last packets may take to leave.
 const LINGER: Duration = Duration::from_secs(1);
@@ -100,12 +100,8 @@ fn detail_of(close: &Close) -> String {
 }
 
 /// What does not leave in time is lost, as it would be with a client that has gone.
-async fn say_goodbye(mut stream: tokio::net::TcpStream, output: &[u8]) {
-    let last = async {
-        stream.write_all(output).await?;
-        stream.shutdown().await
-    };
-    match timeout(LINGER, last).await {
+async fn say_goodbye(mut stream: Transport, output: &[u8]) {
+    match timeout(LINGER, stream.close(output)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::trace!(%error, "the client had gone"),
         Err(_) => tracing::trace!("the client did not read to the end"),

@@ -14,6 +14,13 @@ impl Session {
         self.finish(DisconnectReason::TcpClosed, None);
     }
 
+    /// The client has closed the stream in the way that its transport has for that, without a DISCONNECT: its will is
+    /// published all the same.
+    pub fn handle_goodbye(&mut self) {
+        let reason = if self.stage == Stage::Online { DisconnectReason::Normal } else { DisconnectReason::TcpClosed };
+        self.finish(reason, None);
+    }
+
     /// What the client sent is no packet. `version` is what the decoder knows: of a CONNECT that is wrong behind its
     /// level it is the only sign.
     pub fn handle_decode_error(&mut self, error: &DecodeError, version: Option<Version>) {

@@ -26,4 +26,5 @@ mod spilling;
 mod stopped_nodes;
 mod suback;
 mod tour;
+mod transports;
 mod wills;

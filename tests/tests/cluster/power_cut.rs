@@ -122,8 +122,12 @@ async fn messages_that_were_acknowledged_survive_the_power_cuts_of_all_nodes_fiv
         cluster.all_ready().await;
     }
     for index in 0..3 {
-        let expected: Vec<u32> = (0..ROUNDS * MESSAGES).filter(|number| *number as usize % 3 == index).collect();
-        assert_eq!(drained(&cluster, (index + 1) % 3, index).await, expected, "kept-{index}");
+        let mut came = drained(&cluster, (index + 1) % 3, index).await;
+        // The order is promised for each QoS by itself: at QoS 2 the publisher's own shard comes first.
+        came.sort_by_key(|number| number % 2);
+        let (once, exactly): (Vec<u32>, Vec<u32>) =
+            (0..ROUNDS * MESSAGES).filter(|number| *number as usize % 3 == index).partition(|number| number % 2 == 0);
+        assert_eq!(came, [once, exactly].concat(), "kept-{index}");
     }
 }
 
