@@ -249,17 +249,18 @@ impl Router {
     /// To the live sessions of this node.
     fn deliver(&self, matched: &Matched, message: &Arc<Message>) {
         for subscriber in &matched.local {
-            let qos = message.qos.min(subscriber.qos);
+            let Some(wanted) = subscriber.wanted.of(|| *subscriber.client_id == *message.publisher) else { continue };
+            let qos = message.qos.min(wanted.qos);
             let from_inbox = subscriber.durable && qos > QoS::AtMostOnce;
-            if from_inbox || subscriber.not_from.as_deref().is_some_and(|id| *id == *message.publisher) {
+            if from_inbox {
                 continue;
             }
             let delivery = Delivery {
                 message: message.clone(),
                 qos,
-                retain: message.retain && subscriber.retain_as_published,
+                retain: message.retain && wanted.retain_as_published,
                 dup: false,
-                subscription_ids: subscriber.ids.clone(),
+                subscription_ids: wanted.subscription_ids.clone(),
                 share: None,
             };
             self.put(&subscriber.mailbox, delivery);

@@ -46,6 +46,7 @@ pub mod sorted;
 pub mod targets;
 #[cfg(test)]
 mod testing;
+pub mod wanted;
 mod wills;
 
 pub use clock::boottime;

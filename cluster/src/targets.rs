@@ -8,21 +8,18 @@ use rollcall_proto::packet::QoS;
 use rollcall_proto::schema::shard::{ShardTargets, Target};
 
 use crate::routes::Route;
+use crate::wanted::{Matching, Wanted};
 
 /// One persistent session, all its matching subscriptions taken together.
 #[derive(Debug, Clone)]
 struct Subscriber {
     incarnation: u64,
-    qos: QoS,
-    retain_as_published: bool,
-    /// What it publishes itself is not for it.
-    no_local: bool,
-    subscription_ids: Vec<u32>,
+    wanted: Wanted,
 }
 
 /// Gathers the persistent subscribers of one topic from every route that matches it.
 #[derive(Debug, Default)]
-pub struct Gathering(BTreeMap<Arc<str>, Subscriber>);
+pub struct Gathering(BTreeMap<Arc<str>, (u64, Matching)>);
 
 /// The persistent subscribers of one topic, by their shards.
 #[derive(Debug, Clone, Default)]
@@ -34,27 +31,20 @@ type InShard = (u32, Vec<(Arc<str>, Subscriber)>);
 impl Gathering {
     pub fn add(&mut self, route: &Route) {
         for (client_id, (incarnation, options)) in &route.durable {
-            let qos = QoS::from_bits(options.qos as u8).unwrap_or_default();
-            let id = (options.subscription_id > 0).then_some(options.subscription_id);
-            let subscriber = self.0.entry(client_id.clone()).or_insert_with(|| Subscriber {
-                incarnation: *incarnation,
-                qos,
-                retain_as_published: false,
-                no_local: true,
-                subscription_ids: Vec::new(),
-            });
-            subscriber.qos = subscriber.qos.max(qos);
-            subscriber.retain_as_published |= options.retain_as_published;
-            subscriber.no_local &= options.no_local;
-            subscriber.subscription_ids.extend(id);
+            let (_, matching) = self.0.entry(client_id.clone()).or_insert_with(|| (*incarnation, Matching::default()));
+            matching.add(options);
         }
     }
 
     /// Those who are to have anything above QoS 0, which alone goes into inboxes.
     pub fn finish(self, shard_of: impl Fn(&str) -> u32) -> Targets {
         let mut shards: BTreeMap<u32, Vec<_>> = BTreeMap::new();
-        for (client_id, subscriber) in self.0.into_iter().filter(|(_, subscriber)| subscriber.qos > QoS::AtMostOnce) {
-            shards.entry(shard_of(&client_id)).or_default().push((client_id, subscriber));
+        for (client_id, (incarnation, matching)) in self.0 {
+            let wanted = matching.finish();
+            if wanted.of_others.qos > QoS::AtMostOnce {
+                let subscriber = Subscriber { incarnation, wanted };
+                shards.entry(shard_of(&client_id)).or_default().push((client_id, subscriber));
+            }
         }
         Targets(shards.into_iter().collect())
     }
@@ -79,9 +69,7 @@ impl Targets {
             return Vec::new();
         }
         let in_shard = |(shard, subscribers): &InShard| {
-            let wanted =
-                subscribers.iter().filter(|(id, subscriber)| !subscriber.no_local || **id != *message.publisher);
-            let targets: Vec<Target> = wanted.map(|(id, subscriber)| subscriber.to_target(id, message)).collect();
+            let targets: Vec<Target> = subscribers.iter().filter_map(|(id, of)| of.to_target(id, message)).collect();
             (!targets.is_empty()).then_some(ShardTargets { shard: *shard, targets })
         };
         self.0.iter().filter_map(in_shard).collect()
@@ -89,14 +77,17 @@ impl Targets {
 }
 
 impl Subscriber {
-    fn to_target(&self, client_id: &str, message: &Message) -> Target {
-        Target {
+    /// `None` if the message is not for it, or not by its inbox.
+    fn to_target(&self, client_id: &str, message: &Message) -> Option<Target> {
+        let together = self.wanted.of(|| *client_id == *message.publisher)?;
+        let qos = together.qos.min(message.qos);
+        (qos > QoS::AtMostOnce).then(|| Target {
             client_id: client_id.into(),
             incarnation: self.incarnation,
-            qos: self.qos.min(message.qos) as u32,
-            retain: message.retain && self.retain_as_published,
-            subscription_ids: self.subscription_ids.clone(),
-        }
+            qos: qos as u32,
+            retain: message.retain && together.retain_as_published,
+            subscription_ids: together.subscription_ids.as_slice().to_vec(),
+        })
     }
 }
 
@@ -144,7 +135,7 @@ mod tests {
         let mut gathering = Gathering::default();
         gathering.add(&route(&[("a", options(1, false, 3))]));
         gathering.add(&route(&[("a", options(2, true, 9)), ("bb", options(1, false, 0))]));
-        let targets = gathering.finish(shard_of).of(&message(QoS::ExactlyOnce, "a"));
+        let targets = gathering.finish(shard_of).of(&message(QoS::ExactlyOnce, "p"));
         assert_eq!(ids(&targets), [(1, "a", 2), (2, "bb", 1)]);
         assert_eq!(targets[0].targets[0].subscription_ids, [3, 9]);
         assert!(!targets[0].targets[0].retain, "nobody asked for it as published");
@@ -165,5 +156,16 @@ mod tests {
         gathering.add(&route(&[("a", options(1, true, 0)), ("bb", options(1, true, 0))]));
         let targets = gathering.finish(shard_of);
         assert_eq!(ids(&targets.of(&message(QoS::AtLeastOnce, "a"))), [(2, "bb", 1)]);
+    }
+
+    #[test]
+    fn what_a_client_publishes_itself_comes_to_it_as_its_other_subscriptions_ask() {
+        let mut gathering = Gathering::default();
+        gathering.add(&route(&[("a", options(2, true, 3)), ("bb", options(1, true, 3))]));
+        gathering.add(&route(&[("a", options(1, false, 9)), ("bb", options(0, false, 9))]));
+        let targets = gathering.finish(shard_of);
+        let own = targets.of(&message(QoS::ExactlyOnce, "a"));
+        assert_eq!((ids(&own), &*own[0].targets[0].subscription_ids), (vec![(1, "a", 1), (2, "bb", 1)], &[9][..]));
+        assert_eq!(ids(&targets.of(&message(QoS::ExactlyOnce, "bb"))), [(1, "a", 2)], "QoS 0 comes without its inbox");
     }
 }

@@ -7,6 +7,7 @@ mod end;
 mod inbound;
 mod outbound;
 mod request;
+mod send;
 mod timers;
 
 use std::collections::VecDeque;
@@ -235,10 +236,6 @@ impl Session {
     /// QoS 1 and 2 messages sent and not yet acknowledged.
     pub fn in_flight(&self) -> usize {
         self.outbound.in_flight()
-    }
-
-    fn send(&mut self, packet: Packet) {
-        self.actions.push_back(Action::Send(packet));
     }
 
     fn is_v5(&self) -> bool {

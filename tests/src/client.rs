@@ -1,6 +1,7 @@
 //! One MQTT connection, packet by packet: it sends what it is told, shows everything it gets, and does nothing by
 //! itself but acknowledge the messages a test takes.
 
+mod exchange;
 mod options;
 mod wire;
 
@@ -12,12 +13,13 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use rollcall_proto::packet::{
-    Ack, ConnAck, Disconnect, Packet, PacketId, Publish, QoS, Subscribe, SubscribeOptions, Unsubscribe, Version,
+    ConnAck, Connect, Disconnect, Packet, PacketId, Publish, QoS, Subscribe, SubscribeOptions, Unsubscribe, Version,
 };
 use rollcall_proto::properties::{DisconnectProperties, SubscribeProperties, UnsubscribeProperties};
 use rollcall_proto::reason::ReasonCode;
 use tokio::net::TcpStream;
 
+pub use exchange::{ack, publication};
 pub use options::Options;
 use wire::Wire;
 
@@ -58,10 +60,11 @@ impl RawClient {
     ///
     /// # Errors
     /// No TCP connection, closed before the CONNACK, or no CONNACK within [`SOON`].
-    pub async fn try_connect(node: SocketAddr, options: &Options) -> io::Result<(Self, ConnAck)> {
-        let mut client = Self::tcp(node, options.version).await?;
-        client.name = format!("{} on {node}", options.client_id);
-        client.send(&options.connect()).await?;
+    pub async fn try_connect(node: SocketAddr, connect: impl Into<Connect>) -> io::Result<(Self, ConnAck)> {
+        let connect = connect.into();
+        let mut client = Self::tcp(node, connect.version).await?;
+        client.name = format!("{} on {node}", connect.client_id);
+        client.send(&Packet::Connect(Box::new(connect))).await?;
         match client.receive(SOON).await {
             Received::Packet(Packet::ConnAck(ack)) => Ok((client, *ack)),
             Received::Packet(other) => Err(io::Error::other(format!("{other:?} came instead of a CONNACK"))),
@@ -71,12 +74,14 @@ impl RawClient {
     }
 
     /// Connects, and panics unless the broker accepts.
-    pub async fn connect(node: SocketAddr, options: &Options) -> Self {
-        let (client, ack) = match Self::try_connect(node, options).await {
+    pub async fn connect(node: SocketAddr, connect: impl Into<Connect>) -> Self {
+        let connect = connect.into();
+        let client_id = connect.client_id.clone();
+        let (client, ack) = match Self::try_connect(node, connect).await {
             Ok(both) => both,
-            Err(error) => panic!("{} cannot connect to {node}: {error}", options.client_id),
+            Err(error) => panic!("{client_id} cannot connect to {node}: {error}"),
         };
-        assert_eq!(ack.reason, ReasonCode::Success, "{} is refused by {node}", options.client_id);
+        assert_eq!(ack.reason, ReasonCode::Success, "{client_id} is refused by {node}");
         client
     }
 
@@ -327,9 +332,4 @@ fn publish(packet: &Packet) -> Option<Publish> {
         Packet::Publish(message) => Some(message.clone()),
         _ => None,
     }
-}
-
-/// A successful PUBACK, PUBREC, PUBREL or PUBCOMP.
-fn ack(packet_id: PacketId) -> Ack {
-    Ack { packet_id, reason: ReasonCode::Success, properties: None }
 }

@@ -5,6 +5,7 @@
 //! - [`client`]: one MQTT connection, packet by packet
 //! - [`authority`], [`tunnel`]: certificates of our own, and the way to a listener that speaks TLS
 //! - [`http`], [`events`]: what the admin HTTP answers, and what must hold of an event stream
+//! - [`clauses`]: the statements of MQTT, and the tests that carry their ids
 //! - [`external`]: other people's programs and clients
 //! - [`backlog`]: much that waits for sessions that are away
 //! - [`bench`]: our broker and others' under measurement
@@ -14,6 +15,7 @@ pub mod authority;
 pub mod backlog;
 pub mod bench;
 pub mod binary;
+pub mod clauses;
 pub mod client;
 pub mod cluster;
 pub mod events;

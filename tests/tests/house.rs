@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rollcall_tests::binary::workspace;
+use rollcall_tests::clauses;
 use serde_json::Value;
 
 /// Files, or folders with everything in them, whose code is a function of its arguments alone.
@@ -176,4 +177,21 @@ fn no_channel_is_unbounded_and_nothing_is_left_for_later() {
             assert!(!text.contains(left.as_str()), "{}: {left}", path.display());
         }
     }
+}
+
+#[test]
+fn every_statement_of_mqtt_has_a_test_or_a_reason_and_every_test_carries_statements_that_exist() {
+    let complaints = clauses::complaints(&clauses::clauses(), &clauses::carried());
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn the_conformance_document_is_up_to_date() {
+    let path = workspace().join("docs/conformance.md");
+    let document = clauses::document(&clauses::clauses(), &clauses::carried());
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &document).expect("docs/conformance.md is written");
+    }
+    let written = std::fs::read_to_string(&path).expect("docs/conformance.md is there");
+    assert!(written == document, "docs/conformance.md is stale: UPDATE=1 cargo test -p rollcall-tests --test house");
 }

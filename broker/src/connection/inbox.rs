@@ -89,6 +89,8 @@ impl InboxCursor {
                 break;
             }
             self.in_flight.insert(id, message.position);
+            // Recorded at once, not with the next acknowledgement: what was sent does not expire [MQTT-4.3.3-7].
+            self.changed |= message.message.as_ref().is_some_and(|message| message.expires_at.is_some());
             self.sent = self.sent.max(message.position);
             due.push((id, message));
         }

@@ -1,6 +1,5 @@
 //! Where the messages of one topic go, worked out once and remembered.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -9,8 +8,7 @@ use rollcall_cluster::Cluster;
 use rollcall_cluster::roster::NodeId;
 use rollcall_cluster::routes::Local;
 use rollcall_cluster::targets::{Gathering, Targets};
-use rollcall_proto::message::SubscriptionIds;
-use rollcall_proto::packet::QoS;
+use rollcall_cluster::wanted::{Matching, Wanted};
 
 use super::shared::Group;
 use crate::mailbox::Mailbox;
@@ -21,11 +19,8 @@ pub(super) struct Subscriber {
     pub mailbox: Arc<Mailbox>,
     /// What is above QoS 0 comes to it out of its inbox.
     pub durable: bool,
-    pub qos: QoS,
-    pub retain_as_published: bool,
-    /// The client id, if what it publishes itself is not for it.
-    pub not_from: Option<Arc<str>>,
-    pub ids: SubscriptionIds,
+    pub client_id: Arc<str>,
+    pub wanted: Wanted,
 }
 
 /// Where a topic's messages go.
@@ -74,41 +69,33 @@ impl Matched {
 
 /// Live subscribers of this node by their connections, each with all its matching subscriptions.
 #[derive(Default)]
-struct Subscribers(BTreeMap<u64, (Subscriber, Vec<u32>)>);
+struct Subscribers(BTreeMap<u64, Gathered>);
+
+struct Gathered {
+    mailbox: Arc<Mailbox>,
+    durable: bool,
+    client_id: Arc<str>,
+    matching: Matching,
+}
 
 impl Subscribers {
     fn add(&mut self, client_id: &Arc<str>, local: &Local, mailbox: &Arc<Mailbox>) {
-        let options = &local.options;
-        let qos = QoS::from_bits(options.qos as u8).unwrap_or_default();
-        let not_from = options.no_local.then(|| client_id.clone());
-        let id = (options.subscription_id > 0).then_some(options.subscription_id);
-        match self.0.entry(local.connection) {
-            Entry::Vacant(place) => {
-                let subscriber = Subscriber {
-                    mailbox: mailbox.clone(),
-                    durable: local.durable,
-                    qos,
-                    retain_as_published: options.retain_as_published,
-                    not_from,
-                    ids: SubscriptionIds::None,
-                };
-                place.insert((subscriber, id.into_iter().collect()));
-            }
-            Entry::Occupied(mut place) => {
-                let (subscriber, ids) = place.get_mut();
-                subscriber.qos = subscriber.qos.max(qos);
-                subscriber.retain_as_published |= options.retain_as_published;
-                subscriber.not_from = subscriber.not_from.take().and(not_from);
-                ids.extend(id);
-            }
-        }
+        let gathered = self.0.entry(local.connection).or_insert_with(|| Gathered {
+            mailbox: mailbox.clone(),
+            durable: local.durable,
+            client_id: client_id.clone(),
+            matching: Matching::default(),
+        });
+        gathered.matching.add(&local.options);
     }
 
     fn finish(self) -> Vec<Subscriber> {
-        let finished = self
-            .0
-            .into_values()
-            .map(|(subscriber, ids)| Subscriber { ids: SubscriptionIds::from(ids.as_slice()), ..subscriber });
-        finished.collect()
+        let finish = |Gathered { mailbox, durable, client_id, matching }| Subscriber {
+            mailbox,
+            durable,
+            client_id,
+            wanted: matching.finish(),
+        };
+        self.0.into_values().map(finish).collect()
     }
 }

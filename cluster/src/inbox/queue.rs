@@ -62,7 +62,8 @@ pub struct Inbox {
     pub(super) overflowed: bool,
 }
 
-/// (expiry, position) of the messages that will expire; follows from the queue. Most inboxes have none.
+/// (expiry, position) of the messages that will expire; follows from the queue. Most inboxes have none. What may have been
+/// sent is the client's to end: it does not expire any more [MQTT-4.3.3-7].
 #[derive(Debug, Clone, Default)]
 pub(super) struct Expiring(pub(super) Option<Box<SortedMap<(u64, u64), ()>>>);
 
@@ -114,7 +115,7 @@ impl Inbox {
     /// `len` and `expires_at` are those of its body.
     pub(super) fn append(&mut self, position: u64, queued: Queued, len: u32, expires_at: u64) {
         self.bytes += u64::from(len);
-        if expires_at != 0 {
+        if expires_at != 0 && position > self.sent {
             self.expiring.insert(expires_at, position);
         }
         self.queue.insert(position, queued);
@@ -204,6 +205,20 @@ impl Inbox {
             self.expiring.remove(body.expires_at, position);
         }
         bodies.release(id, freed);
+    }
+
+    /// Messages up to this position may have been sent; nothing that is not there yet can have been.
+    pub(super) fn note_sent(&mut self, position: u64, bodies: &Bodies) {
+        let sent = self.sent.max(position.min(self.next_position - 1));
+        if self.expiring.0.is_some() {
+            let newly = self.queue.range_from(Bound::Excluded(&self.sent)).take_while(|(at, _)| **at <= sent);
+            for (position, queued) in newly {
+                if let Some(body) = bodies.get(queued.body) {
+                    self.expiring.remove(body.expires_at, *position);
+                }
+            }
+        }
+        self.sent = sent;
     }
 
     /// How many there were. What is received has nothing left that could expire.

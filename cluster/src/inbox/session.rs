@@ -22,7 +22,7 @@ impl Shard {
             inbox.unclean = inbox.in_use;
             inbox.in_use = true;
             if inbox.unclean {
-                inbox.sent = inbox.next_position - 1;
+                inbox.note_sent(u64::MAX, &self.bodies);
             }
             inbox.epoch = open.epoch;
             inbox.roster_index = inbox.roster_index.max(open.roster_index);
@@ -71,8 +71,7 @@ impl Shard {
         for position in &acknowledge.received {
             inbox.receive(*position, &mut self.bodies, &mut effects.freed);
         }
-        // Nothing that is not there yet can have been sent.
-        inbox.sent = inbox.sent.max(acknowledge.sent.min(inbox.next_position - 1));
+        inbox.note_sent(acknowledge.sent, &self.bodies);
         inbox.events = inbox.events.max(acknowledge.events);
         inbox.events_sent = inbox.events_sent.max(acknowledge.events_sent);
         if acknowledge.closed {

@@ -41,6 +41,11 @@ impl Session {
         self.version = connect.version;
         self.client_id = detach(&connect.client_id);
         self.username = connect.username.as_ref().map(detach);
+        let p = &connect.properties;
+        self.outbound = Outbound::new(
+            p.receive_maximum.map_or(u16::MAX, |m| m.max(1)).min(self.config.outbound_window.get()),
+            p.maximum_packet_size,
+        );
     }
 
     fn check_connect(&mut self, connect: &Connect) -> Result<(), Refusal> {
@@ -118,10 +123,13 @@ impl Session {
         };
         let session_expiry = self.asked_expiry.min(limit);
         self.greeting.session_expiry = (session_expiry != self.asked_expiry).then_some(session_expiry);
-        self.outbound = Outbound::new(
-            p.receive_maximum.map_or(u16::MAX, |m| m.max(1)).min(self.config.outbound_window.get()),
-            p.maximum_packet_size,
-        );
+        if self.is_v5() {
+            offer(&self.config, &mut self.greeting);
+        }
+        if !self.can_be_greeted() {
+            let detail = Some("the client allows no packet as large as its CONNACK");
+            return self.refuse_connect(DisconnectReason::TcpClosed, ReasonCode::PacketTooLarge, detail);
+        }
         let will = connect.will.map(detach_will);
         self.will = will.clone().map(Box::new);
         // Nothing is timed until the claim is answered.
@@ -138,6 +146,19 @@ impl Session {
             will,
             user: p.user,
         })));
+    }
+
+    /// Asked before the claim, so that nothing is claimed that nobody could be told of.
+    fn can_be_greeted(&self) -> bool {
+        if self.outbound.max_packet().is_none() {
+            return true;
+        }
+        let properties = (*self.greeting).clone();
+        self.fits_client(&Packet::ConnAck(Box::new(ConnAck {
+            session_present: false,
+            reason: ReasonCode::Success,
+            properties,
+        })))
     }
 
     /// The claim is granted: the client is told, and its keep alive runs from `now`.
@@ -163,10 +184,7 @@ impl Session {
         self.stage = Stage::Online;
         let limit = (self.keep_alive > 0).then(|| self.config.keep_alive_grace.limit(self.keep_alive));
         self.clock = Clock::new(now, limit);
-        let mut properties = *std::mem::take(&mut self.greeting);
-        if self.is_v5() {
-            offer(&self.config, &mut properties);
-        }
+        let properties = *std::mem::take(&mut self.greeting);
         self.send(Packet::ConnAck(Box::new(ConnAck {
             // 3.1 has no such flag.
             session_present: session_present && self.version != Version::V31,

@@ -63,6 +63,10 @@ impl Outbound {
         Outbound { window: usize::from(window), max_packet, ..Outbound::default() }
     }
 
+    pub(super) fn max_packet(&self) -> Option<usize> {
+        self.max_packet
+    }
+
     pub(super) fn queued(&self) -> usize {
         self.queue.len()
     }
@@ -186,7 +190,8 @@ impl Session {
         if self.stage != Stage::Online {
             return Delivered::Dropped(DropReason::Offline);
         }
-        if delivery.message.is_expired(now) {
+        // What the client may have had before is no longer ours to drop [MQTT-4.3.3-7].
+        if !delivery.dup && delivery.message.is_expired(now) {
             return Delivered::Dropped(DropReason::Expired);
         }
         if self.outbound.max_packet.is_some_and(|limit| !self.fits(&delivery, limit, now)) {

@@ -53,6 +53,8 @@ impl Session {
         let Subscribe { packet_id, mut filters, properties } = subscribe;
         let decided = filters.iter().map(|(filter, _)| self.check_filter(filter)).collect();
         filters.retain(|(filter, _)| self.check_filter(filter).is_none());
+        // Granted less, not refused [MQTT-3.2.2-10].
+        filters.iter_mut().for_each(|(_, options)| options.qos = options.qos.min(self.config.max_qos));
         if self.open_request(packet_id, Kind::Subscribe, decided) {
             let subscription_id = properties.subscription_id;
             let request = SubscribeRequest { packet_id, filters, subscription_id, user: properties.user };

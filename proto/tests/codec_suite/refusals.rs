@@ -74,7 +74,8 @@ fn the_version_is_known_even_if_the_rest_of_its_connect_is_not() {
     assert_eq!(decoder.version(), Some(V5));
 }
 
-/// [MQTT-3.1.2-3], [MQTT-3.1.2-11] to [MQTT-3.1.2-14], and 3.1.1's [MQTT-3.1.2-22]
+/// [MQTT-3.1.2-3], [MQTT-3.1.2-11], [MQTT-3.1.2-12], [MQTT-3.1.2-13], [MQTT-3.1.2-3/3.1.1], [MQTT-3.1.2-11/3.1.1],
+/// [MQTT-3.1.2-13/3.1.1], [MQTT-3.1.2-14/3.1.1], [MQTT-3.1.2-15/3.1.1], [MQTT-3.1.2-22/3.1.1]
 #[test]
 fn connect_flags_must_agree() {
     let id = b"\x00\x01c";

@@ -78,7 +78,7 @@ fn an_empty_client_id_is_refused_where_it_is_required() {
     let refused = (Some(ReasonCode::ClientIdentifierNotValid), DisconnectReason::ClientIdRequired);
     let mut lasting = connect(Version::V311, "");
     lasting.clean_start = false;
-    assert_eq!(refusal(lasting, config()), refused, "[MQTT-3.1.3-8] of 3.1.1");
+    assert_eq!(refusal(lasting, config()), refused, "[MQTT-3.1.3-8/3.1.1]");
     assert_eq!(refusal(connect(Version::V31, ""), config()), refused);
     let strict = SessionConfig { client_id_required: true, ..config() };
     assert_eq!(refusal(connect(Version::V5, ""), strict), refused);
@@ -145,7 +145,7 @@ fn a_keep_alive_outside_the_range_is_adjusted_or_refused() {
         v5.keep_alive = asked;
         let mut rig = Rig::new(adjust.clone());
         assert_eq!(rig.claim(v5.clone()).keep_alive, told.unwrap_or(asked));
-        assert_eq!(rig.grant(false).properties.server_keep_alive, told, "[MQTT-3.1.2-21]");
+        assert_eq!(rig.grant(false).properties.server_keep_alive, told, "[MQTT 5.0 §3.2.2.3.14]");
 
         let mut old = v5.clone();
         old.version = Version::V311;

@@ -74,7 +74,7 @@ fn the_clients_receive_maximum_bounds_what_is_in_flight() {
 
 #[test]
 fn a_qos_2_delivery_holds_its_place_until_pubcomp() {
-    // [MQTT-4.3.3-1] to [MQTT-4.3.3-6]
+    // [MQTT-4.3.3-1], [MQTT-4.3.3-2], [MQTT-4.3.3-4]
     let mut rig = Rig::online(Version::V5, window(1));
     rig.session.deliver(delivery("two", QoS::ExactlyOnce), 0);
     rig.session.deliver(delivery("next", QoS::AtLeastOnce), 0);
@@ -193,12 +193,13 @@ fn a_client_that_reads_too_slowly_loses_qos_0_and_waits_for_the_rest() {
 #[test]
 fn a_message_larger_than_the_client_takes_is_dropped() {
     // [MQTT-3.1.2-24], [MQTT-3.1.2-25]
+    const LARGE: &str = "larger than any other packet of such a client's connection";
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
         let mut rig = Rig::online(Version::V5, config());
-        rig.session.deliver(delivery("12345", qos), 0);
+        rig.session.deliver(delivery(LARGE, qos), 0);
         let size = wire(&outgoing(&rig.actions())[0], Version::V5).len() as u32;
-        assert_eq!(limited(size).session.deliver(delivery("12345", qos), 0), Delivered::Sent);
-        let outcome = limited(size - 1).session.deliver(delivery("12345", qos), 0);
+        assert_eq!(limited(size).session.deliver(delivery(LARGE, qos), 0), Delivered::Sent);
+        let outcome = limited(size - 1).session.deliver(delivery(LARGE, qos), 0);
         assert_eq!(outcome, Delivered::Dropped(DropReason::TooLarge));
     }
 }

@@ -63,7 +63,7 @@ fn a_disconnect_may_change_the_session_expiry_but_not_from_zero() {
     assert_eq!(close(&leave(0, Some(60))).session_expiry, Some(0));
     assert_eq!(close(&leave(5000, Some(60))).session_expiry, Some(1000), "the limit holds here too");
     assert_eq!(close(&leave(0, None)).reason, DisconnectReason::Normal);
-    // [MQTT-3.14.2-2]
+    // [MQTT 5.0 §3.14.2.2.2]
     assert_eq!(told(&leave(60, None)), Some(ReasonCode::ProtocolError));
 }
 
@@ -163,7 +163,7 @@ fn a_malformed_connect_is_refused_as_its_version_can_say_it() {
         let version = rig.session.version();
         (rig.actions(), version)
     };
-    // [MQTT-3.1.2-2] of 3.1.1: a client of an unknown level is told in the form of 3.1.1.
+    // [MQTT-3.1.2-2/3.1.1]: a client of an unknown level is told in the form of 3.1.1.
     let (actions, version) = refuse(DecodeError::UnsupportedProtocolLevel(9), None);
     assert_eq!((connack(&actions).reason.v3_return_code(), version), (1, Version::V311));
 

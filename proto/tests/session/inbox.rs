@@ -1,5 +1,7 @@
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
+use rollcall_proto::message::{Delivery, Message};
 use rollcall_proto::packet::{Packet, QoS, Version};
 use rollcall_proto::reason::ReasonCode;
 use rollcall_proto::session::{Action, Delivered, DropReason, SessionConfig};
@@ -89,7 +91,7 @@ fn the_window_bounds_what_the_shell_may_send() {
 #[test]
 fn a_message_that_the_client_cannot_take_is_dropped_for_the_caller_to_settle() {
     let mut small = connect(Version::V5, "c");
-    small.properties.maximum_packet_size = Some(10);
+    small.properties.maximum_packet_size = Some(16);
     let mut rig = Rig::new(config());
     rig.claim(small);
     rig.session.claimed_with_inbox(false, [], 0);
@@ -97,6 +99,17 @@ fn a_message_that_the_client_cannot_take_is_dropped_for_the_caller_to_settle() {
     let large = delivery("much too large for it", QoS::AtLeastOnce);
     assert_eq!(rig.session.deliver_numbered(large, id(1), 0), Delivered::Dropped(DropReason::TooLarge));
     assert_eq!((rig.session.in_flight(), rig.actions()), (0, vec![]));
+}
+
+#[test]
+fn a_message_that_was_sent_before_does_not_expire() {
+    // [MQTT-4.3.3-7]
+    for (dup, outcome) in [(false, Delivered::Dropped(DropReason::Expired)), (true, Delivered::Sent)] {
+        let mut rig = resumed(config(), &[]);
+        let message = Arc::new(Message { expires_at: Some(10), ..message("m") });
+        let again = Delivery { message, dup, ..delivery("m", QoS::ExactlyOnce) };
+        assert_eq!(rig.session.deliver_numbered(again, id(1), 10), outcome);
+    }
 }
 
 #[test]

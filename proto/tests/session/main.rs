@@ -11,6 +11,8 @@ mod inbox;
 #[cfg(test)]
 mod invariants;
 #[cfg(test)]
+mod packet_size;
+#[cfg(test)]
 mod publish;
 #[cfg(test)]
 mod request;

@@ -47,12 +47,13 @@ fn a_3_x_acknowledgement_carries_no_code() {
     let mut rig = Rig::online(Version::V311, config());
     for (id, code) in [(1, ReasonCode::NoMatchingSubscribers), (2, ReasonCode::NotAuthorized)] {
         let token = rig.publish(QoS::AtLeastOnce, id);
-        assert_eq!(sent(&rig.answer(token, code)), [Packet::PubAck(ok(id))], "[MQTT-3.3.5-2] of 3.1.1");
+        assert_eq!(sent(&rig.answer(token, code)), [Packet::PubAck(ok(id))], "[MQTT-3.3.5-2/3.1.1]");
     }
 }
 
 #[test]
 fn a_publish_that_failed_is_never_acknowledged_to_a_3_x_client() {
+    // [MQTT-4.8.0-2/3.1.1]
     let mut rig = Rig::online(Version::V311, config());
     let token = rig.publish(QoS::AtLeastOnce, 1);
     let actions = rig.answer(token, ReasonCode::QuotaExceeded);
@@ -62,7 +63,7 @@ fn a_publish_that_failed_is_never_acknowledged_to_a_3_x_client() {
 
 #[test]
 fn acknowledgements_keep_the_order_of_the_publishes() {
-    // [MQTT-4.6.0-2], [MQTT-4.6.0-3]
+    // [MQTT-4.6.0-2/3.1.1], [MQTT-4.6.0-3/3.1.1]
     let mut rig = Rig::online(Version::V311, config());
     let first = rig.publish(QoS::AtLeastOnce, 9);
     let second = rig.publish(QoS::ExactlyOnce, 3);
@@ -75,7 +76,7 @@ fn acknowledgements_keep_the_order_of_the_publishes() {
 
 #[test]
 fn a_qos_2_publish_runs_through_its_four_packets_and_is_published_once() {
-    // [MQTT-4.3.3-8] to [MQTT-4.3.3-11]
+    // [MQTT-4.3.3-8], [MQTT-4.3.3-10], [MQTT-4.3.3-11]
     let mut rig = Rig::online(Version::V5, config());
     let token = rig.publish(QoS::ExactlyOnce, 4);
     assert_eq!(rig.handle(dup(publish("t", QoS::ExactlyOnce, 4))), [], "its PUBREC comes with the answer");
@@ -89,6 +90,7 @@ fn a_qos_2_publish_runs_through_its_four_packets_and_is_published_once() {
 
 #[test]
 fn a_qos_2_publish_that_is_refused_frees_its_id() {
+    // [MQTT-4.3.3-9]
     let mut rig = Rig::online(Version::V5, config());
     let token = rig.publish(QoS::ExactlyOnce, 4);
     let actions = rig.answer(token, ReasonCode::NotAuthorized);
@@ -126,7 +128,7 @@ fn a_packet_id_in_use_is_a_protocol_error_unless_it_is_the_same_again() {
 
 #[test]
 fn more_than_the_receive_maximum_ends_a_v5_connection() {
-    // [MQTT-3.3.4-9]
+    // [MQTT-3.3.4-7]
     let mut rig = Rig::online(Version::V5, small());
     let first = rig.publish(QoS::ExactlyOnce, 1);
     rig.publish(QoS::AtLeastOnce, 2);

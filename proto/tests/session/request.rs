@@ -33,6 +33,23 @@ fn a_suback_has_one_reason_per_filter_in_their_order() {
 }
 
 #[test]
+fn no_more_is_asked_for_than_the_listeners_maximum_qos() {
+    // [MQTT-3.2.2-10]
+    for max_qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let mut rig = Rig::online(Version::V311, SessionConfig { max_qos, ..config() });
+        let Packet::Subscribe(mut wish) = subscribe(3, &["a", "b", "c"]) else { panic!("it is a SUBSCRIBE") };
+        for ((_, options), qos) in wish.filters.iter_mut().zip([QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]) {
+            options.qos = qos;
+        }
+        let wished: Vec<QoS> = wish.filters.iter().map(|(_, options)| options.qos).collect();
+        let actions = rig.handle(Packet::Subscribe(wish));
+        let [Action::Subscribe(request)] = &actions[..] else { panic!("{actions:?}") };
+        let asked: Vec<QoS> = request.filters.iter().map(|(_, options)| options.qos).collect();
+        assert_eq!(asked, wished.into_iter().map(|qos| qos.min(max_qos)).collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn a_subscribe_without_a_valid_filter_is_answered_at_once() {
     let mut rig = Rig::online(Version::V311, config());
     let answer = Packet::SubAck(suback(3, &[ReasonCode::TopicFilterInvalid]));

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use rollcall_proto::packet::{Connect, Packet, QoS, Version, Will};
+use rollcall_proto::packet::{Connect, QoS, Version, Will};
 use rollcall_proto::properties::{ConnectProperties, WillProperties};
 
 /// A clean session without keep alive, unless told otherwise.
@@ -75,7 +75,8 @@ impl Options {
         self
     }
 
-    pub(super) fn connect(&self) -> Packet {
+    /// The CONNECT that says all this; for what there is no option for, change it.
+    pub fn packet(&self) -> Connect {
         let will = self.will.as_ref().map(|(topic, payload)| Will {
             topic: ByteString::from(topic.as_str()),
             payload: Bytes::copy_from_slice(payload),
@@ -86,7 +87,7 @@ impl Options {
                 ..WillProperties::default()
             },
         });
-        Packet::Connect(Box::new(Connect {
+        Connect {
             version: self.version,
             clean_start: self.clean_start,
             keep_alive: self.keep_alive,
@@ -95,6 +96,12 @@ impl Options {
             password: None,
             will,
             properties: ConnectProperties { session_expiry: self.session_expiry, ..Default::default() },
-        }))
+        }
+    }
+}
+
+impl From<&Options> for Connect {
+    fn from(options: &Options) -> Self {
+        options.packet()
     }
 }

@@ -32,6 +32,10 @@ impl Wire {
         Ok(Self { stream, version, decoder, inbound: BytesMut::new() })
     }
 
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
     /// The connection, and what has arrived on it behind the last packet.
     pub fn into_parts(self) -> (TcpStream, BytesMut) {
         (self.stream, self.inbound)

@@ -38,7 +38,8 @@ impl Shard {
             assert_eq!(queued.received, queued.body == 0, "{client_id} {position}");
             let Some(body) = self.bodies.get(queued.body) else { continue };
             bytes += u64::from(body.len);
-            expiring.extend((body.expires_at != 0).then_some((body.expires_at, *position)));
+            let expires = body.expires_at != 0 && *position > inbox.sent;
+            expiring.extend(expires.then_some((body.expires_at, *position)));
         }
         expiring.sort_unstable();
         let known = inbox.expiring.0.iter().flat_map(|known| known.iter()).map(|(key, ())| *key);

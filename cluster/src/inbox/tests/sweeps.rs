@@ -46,3 +46,18 @@ fn a_received_message_does_not_expire() {
     assert_eq!(bench.run(sweep(&["x"])).0, done(0));
     assert_eq!(bench.told("x"), ["1:-"]);
 }
+
+#[test]
+fn what_may_have_been_sent_does_not_expire() {
+    // [MQTT-4.3.3-7]
+    let mut bench = Bench::with(&["x"]);
+    for payload in ["a", "b", "c"] {
+        bench.enqueue_for(10, &["x"], payload);
+    }
+    bench.acknowledge("x", &[], &[], 2);
+    bench.now += 10;
+    assert_eq!(bench.shard.expired(0..PAGES, bench.now, 10), ["x"]);
+    assert_eq!(bench.run(sweep(&["x"])).0, done(1));
+    assert_eq!(bench.told("x"), ["1:a", "2:b"]);
+    assert!(bench.shard.expired(0..PAGES, bench.now, 10).is_empty());
+}

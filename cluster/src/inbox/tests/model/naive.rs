@@ -86,7 +86,7 @@ impl NaiveInbox {
 
     fn drop_expired(&mut self, now: u64) -> u64 {
         let before = self.items.len();
-        self.items.retain(|item| item.received || !is_over(item.expires_at, now));
+        self.items.retain(|item| item.received || item.position <= self.sent || !is_over(item.expires_at, now));
         (before - self.items.len()) as u64
     }
 
@@ -133,7 +133,8 @@ impl NaiveInbox {
             format!("{}:{payload} {expires_at} {qos} {retain} {subscription_ids:?}", item.position)
         };
         let items: Vec<_> = self.items.iter().map(item).collect();
-        let over = self.items.iter().any(|item| !item.received && is_over(item.expires_at, now));
+        let over = |item: &Item| !item.received && item.position > self.sent && is_over(item.expires_at, now);
+        let over = self.items.iter().any(over);
         format!(
             "{:?} {:?} {} {} {} {:?} {} {} {over}",
             self.open, items, self.next_position, self.sent, self.handed, self.held, self.dropped, self.overflowed
