@@ -273,6 +273,7 @@ fn session_config(config: &Config, listener: &Listener) -> SessionConfig {
         max_qos: QoS::from_bits(listener.max_qos).unwrap_or(QoS::ExactlyOnce),
         retain_available: listener.retain,
         shared_subscriptions: true,
+        max_topic_levels: listener.max_topic_levels,
         receive_maximum: NonZeroU16::new(config.session.receive_maximum).unwrap_or(defaults.receive_maximum),
         topic_alias_maximum: config.session.topic_alias_maximum,
         outbound_queue: config.inbox.max_messages,

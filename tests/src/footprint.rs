@@ -8,8 +8,17 @@ const BLOCK: u64 = 512;
 
 /// Bytes: the most memory the process ever had resident.
 pub fn peak_memory(pid: u32) -> u64 {
+    told(pid, "VmHWM:")
+}
+
+/// Bytes: the memory the process has resident.
+pub fn memory(pid: u32) -> u64 {
+    told(pid, "VmRSS:")
+}
+
+fn told(pid: u32, what: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells it");
+    let line = status.lines().find_map(|line| line.strip_prefix(what)).expect("Linux tells it");
     let kilobytes = line.trim().strip_suffix(" kB").expect("in kB");
     kilobytes.parse::<u64>().expect("a number") << 10
 }

@@ -140,10 +140,18 @@ impl Node {
         }
     }
 
+    /// The lines with that in them of what the node logged.
+    pub fn log_lines(&self, part: &str) -> Vec<String> {
+        self.log().lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
+    }
+
+    fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.spec.log).unwrap_or_default()).into_owned()
+    }
+
     /// The last lines of what the node logged.
     pub fn log_tail(&self, lines: usize) -> String {
-        let bytes = std::fs::read(&self.spec.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
+        let text = self.log();
         let all: Vec<&str> = text.lines().collect();
         all[all.len().saturating_sub(lines)..].join("\n")
     }

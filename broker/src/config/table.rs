@@ -209,6 +209,12 @@ pub const KEYS: &[Key] = &[
         "1000",
         "Subscriptions one session may hold; a further one is answered 0x97 (v5) or 0x80.",
     ),
+    key(
+        "listeners.NAME.max_topic_levels",
+        count(1, 65_535),
+        "128",
+        "Levels that a subscription's filter may have; one with more is answered 0x8F (v5) or 0x80.",
+    ),
     key("cluster.name", Kind::Name, "rollcall", "Nodes of another cluster's name are refused."),
     key(
         "cluster.peers",

@@ -77,6 +77,7 @@ pub struct Listener {
     pub max_qos: u8,
     pub retain: bool,
     pub max_filters: usize,
+    pub max_topic_levels: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

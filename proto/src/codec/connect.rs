@@ -143,7 +143,7 @@ fn will_properties(r: &mut Reader) -> Result<WillProperties, DecodeError> {
 }
 
 pub(super) fn write<W: Out>(p: &Connect, w: &mut W) {
-    if p.version != Version::V5 && p.password.is_some() && p.username.is_none() {
+    if p.version == Version::V311 && p.password.is_some() && p.username.is_none() {
         w.fault(EncodeError::PasswordWithoutUsername);
     }
     w.string(protocol_name(p.version));

@@ -144,7 +144,7 @@ pub enum EncodeError {
     ReasonNotAllowed { packet_type: PacketType, reason: ReasonCode },
     #[error("a CONNACK that refuses cannot have session present")]
     SessionPresentInRefusal,
-    #[error("a password without a user name needs MQTT 5.0")]
+    #[error("in MQTT 3.1.1 a password needs a user name")]
     PasswordWithoutUsername,
     #[error("{0} lists nothing: at least one entry is needed")]
     EmptyList(PacketType),

@@ -32,6 +32,8 @@ pub struct SessionConfig {
     pub max_qos: QoS,
     pub retain_available: bool,
     pub shared_subscriptions: bool,
+    /// Levels that a filter may have: each takes its time and memory on every node.
+    pub max_topic_levels: usize,
     /// QoS 1 and 2 publishes that one client may have in flight towards us.
     pub receive_maximum: NonZeroU16,
     /// Topic aliases a client may set; 0 turns them off.
@@ -64,6 +66,7 @@ impl Default for SessionConfig {
             max_qos: QoS::ExactlyOnce,
             retain_available: true,
             shared_subscriptions: true,
+            max_topic_levels: 128,
             receive_maximum: NonZeroU16::MIN.saturating_add(99),
             topic_alias_maximum: 16,
             max_requests: 16,

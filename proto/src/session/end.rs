@@ -26,7 +26,14 @@ impl Session {
     pub fn handle_decode_error(&mut self, error: &DecodeError, version: Option<Version>) {
         match self.stage {
             Stage::Closed => {}
-            Stage::Online => self.fail(error.reason_code(), "malformed packet"),
+            Stage::Online => {
+                // Only a CONNECT can ask for a version, and a second one is wrong whatever it asks for.
+                let code = match error.reason_code() {
+                    ReasonCode::UnsupportedProtocolVersion => ReasonCode::ProtocolError,
+                    other => other,
+                };
+                self.fail(code, "malformed packet");
+            }
             Stage::Claiming => self.finish(DisconnectReason::TcpClosed, Some("malformed packet")),
             Stage::AwaitConnect => {
                 self.version = version.unwrap_or(Version::V311);
@@ -48,9 +55,7 @@ impl Session {
             Stage::Closed => {}
             Stage::AwaitConnect => self.finish(reason, None),
             Stage::Claiming => {
-                // A CONNACK with Success would be a lie.
-                let code = if code.is_error() { code } else { ReasonCode::ServerUnavailable };
-                self.send_refusal(code, server_reference);
+                self.send_refusal(in_connack(code), server_reference);
                 self.finish(reason, None);
             }
             Stage::Online => self.end(reason, code, server_reference, None),
@@ -148,6 +153,19 @@ impl Session {
         let will = self.will.take().filter(|_| stage == CloseStage::Online);
         self.actions.push_back(Action::Close(Box::new(Close { reason, detail, stage, will, session_expiry })));
     }
+}
+
+/// What a CONNACK can say of the end of a connection that never was one: not all that a DISCONNECT can, and no success.
+fn in_connack(code: ReasonCode) -> ReasonCode {
+    let has_no_word = !code.is_error()
+        || matches!(
+            code,
+            ReasonCode::SessionTakenOver
+                | ReasonCode::AdministrativeAction
+                | ReasonCode::ServerShuttingDown
+                | ReasonCode::KeepAliveTimeout
+        );
+    if has_no_word { ReasonCode::ServerUnavailable } else { code }
 }
 
 /// Whether a 3.x CONNACK has a return code that says something; otherwise the stream is just closed

@@ -122,6 +122,9 @@ impl Session {
     fn check_filter(&self, filter: &ByteString) -> Option<ReasonCode> {
         match Filter::parse(filter) {
             Err(_) => Some(ReasonCode::TopicFilterInvalid),
+            Ok(Filter { filter, .. }) if filter.split('/').count() > self.config.max_topic_levels => {
+                Some(ReasonCode::TopicFilterInvalid)
+            }
             Ok(Filter { group: Some(_), .. }) if !self.config.shared_subscriptions => {
                 Some(ReasonCode::SharedSubscriptionsNotSupported)
             }

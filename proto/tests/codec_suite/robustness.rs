@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
-use rollcall_proto::codec::{DEFAULT_MAX_PACKET, DecodeError, Decoder, Oversized};
+use rollcall_proto::codec::{DEFAULT_MAX_PACKET, DecodeError, Decoder, Oversized, encode};
 use rollcall_proto::packet::{Packet, PacketId, PacketType, QoS, Version};
 
 use super::generators;
@@ -175,4 +175,14 @@ fn a_publish_that_is_too_large_shows_what_it_takes_to_answer_it_byte_by_byte() {
     assert_eq!(decoder.peek_oversized(&subscribe), Err(error));
     let without_id = [&[0x32, 0xC0, 0x0C, 0, 3][..], b"a/b", &[0, 0]].concat();
     assert_eq!(decoder.peek_oversized(&without_id), Err(DecodeError::PacketIdZero));
+}
+
+#[test]
+fn a_3_1_connect_with_a_password_and_no_user_name_has_a_form_as_it_is_taken() {
+    // 3.1 disregards what its flags contradict.
+    let bytes = [&[0x10, 20, 0, 6][..], b"MQIsdp", &[3, 0x42, 0, 0, 0, 1, b'c', 0, 3], b"pwd"].concat();
+    let packet = Decoder::new(DEFAULT_MAX_PACKET).decode(&mut BytesMut::from(&bytes[..])).unwrap().unwrap();
+    let mut again = BytesMut::new();
+    assert_eq!(encode(&packet, Version::V31, &mut again), Ok(()));
+    assert_eq!(again, bytes);
 }

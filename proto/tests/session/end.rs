@@ -1,4 +1,5 @@
-use rollcall_proto::codec::DecodeError;
+use bytes::BytesMut;
+use rollcall_proto::codec::{DecodeError, encode};
 use rollcall_proto::packet::{Auth, Connect, Disconnect, Packet, QoS, Version};
 use rollcall_proto::properties::{AuthProperties, DisconnectProperties};
 use rollcall_proto::reason::{DisconnectReason, ReasonCode};
@@ -103,14 +104,18 @@ fn a_server_reference_sends_the_client_elsewhere() {
 #[test]
 fn a_client_whose_claim_is_open_is_refused_instead_of_disconnected() {
     for (reason, code) in [
-        (DisconnectReason::GoAway, ReasonCode::ServerShuttingDown),
+        (DisconnectReason::GoAway, ReasonCode::ServerUnavailable),
+        (DisconnectReason::TakenOver, ReasonCode::ServerUnavailable),
         (DisconnectReason::Normal, ReasonCode::ServerUnavailable),
+        (DisconnectReason::TooManyConnections, ReasonCode::QuotaExceeded),
     ] {
         let mut rig = Rig::new(config());
         rig.claim(with_will(Version::V5));
         rig.session.disconnect(reason, None);
         let actions = rig.actions();
         assert_eq!(connack(&actions).reason, code);
+        let mut wire = BytesMut::new();
+        assert_eq!(encode(&Packet::ConnAck(Box::new(connack(&actions))), Version::V5, &mut wire), Ok(()));
         assert_eq!((close(&actions).stage, close(&actions).will), (CloseStage::Claiming, None));
     }
 }
@@ -192,4 +197,11 @@ fn every_reason_has_one_name_and_is_found_by_it() {
     }
     assert_eq!(DisconnectReason::ALL.len(), 16);
     assert_eq!(DisconnectReason::from_name("takeover"), None);
+}
+
+#[test]
+fn a_second_connect_of_another_version_is_told_by_a_code_that_a_disconnect_has() {
+    let mut rig = Rig::online(Version::V5, config());
+    rig.session.handle_decode_error(&DecodeError::UnsupportedProtocolLevel(9), Some(Version::V5));
+    assert_eq!(told(&rig.actions()), Some(ReasonCode::ProtocolError));
 }

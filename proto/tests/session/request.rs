@@ -111,3 +111,13 @@ fn a_client_with_many_requests_open_is_not_read_further() {
     rig.session.subscribed(id(1), &[ReasonCode::Success]);
     assert!(rig.session.accepts_packets());
 }
+
+#[test]
+fn a_filter_may_have_so_many_levels_and_no_more() {
+    let mut rig = Rig::online(Version::V5, SessionConfig { max_topic_levels: 3, ..config() });
+    let actions = rig.handle(subscribe(1, &["a/b/c", "$share/g/a/b/c"]));
+    assert!(matches!(&actions[..], [Action::Subscribe(request)] if request.filters.len() == 2), "{actions:?}");
+    let actions = rig.handle(subscribe(2, &["a/b/c/#", "$share/g/a/b/c/d"]));
+    let [Action::Send(Packet::SubAck(suback))] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!(suback.reasons, [ReasonCode::TopicFilterInvalid; 2]);
+}
