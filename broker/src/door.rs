@@ -84,7 +84,8 @@ impl Door {
         if self.proxy_protocol == ProxyProtocol::Off && self.tls.is_none() && self.websocket.is_none() {
             return Ok(Entered { stream: Transport::Tcp(stream), peername, sockname });
         }
-        let entering = timeout(self.patience, self.shake_hands(stream, peername)).await;
+        // On the heap: a plain connection's task would have room for handshakes all its life.
+        let entering = timeout(self.patience, Box::pin(self.shake_hands(stream, peername))).await;
         let (stream, peername) = entering.unwrap_or(Err(DoorError::TooSlow))?;
         Ok(Entered { stream, peername, sockname })
     }

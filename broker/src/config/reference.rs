@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use super::{
     kind::Kind,
     resolve::{Effective, Setting},
-    table::{KEYS, SECTIONS},
+    table::{KEYS, Key, SECTIONS},
 };
 
 /// The effective configuration as TOML, each value with its origin; secrets are not shown.
@@ -42,10 +42,10 @@ fn shown(leaf: &str, setting: &Setting) -> String {
 pub fn reference() -> String {
     let mut out = String::from(INTRODUCTION);
     for (section, about) in SECTIONS {
-        let prefix = format!("{section}.");
+        let within = |key: &&Key| key.name.rsplit_once('.').is_some_and(|(table, _)| table == section);
         // Writing to a String cannot fail.
         let _ = write!(out, "\n## `{section}`\n\n{about}\n\n| key | type | default | |\n|---|---|---|---|\n");
-        for key in KEYS.iter().filter(|key| key.name.starts_with(&prefix)) {
+        for key in KEYS.iter().filter(within) {
             let default = match (key.kind, key.default) {
                 (Kind::Addresses, "") => "`[]`".to_owned(),
                 (_, "") => "not set".to_owned(),
