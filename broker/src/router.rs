@@ -19,6 +19,7 @@ use crate::mailbox::{End, Mailbox};
 use crate::meters::Meters;
 use matched::Matched;
 use outward::{Outward, Way};
+use shared::Group;
 
 /// Topics whose matches are remembered; when there are more, all are forgotten.
 const CACHED_TOPICS: usize = 65_536;
@@ -167,15 +168,20 @@ impl Router {
             }
         }
         for group in &matched.groups {
-            let Some(way) = group.choose(message, |node| cluster.links().to(node)) else { continue };
-            if let Way::Link(link, _) = &way
-                && !self.is_open(link, message.qos)?
-            {
-                continue;
+            if let Some(way) = self.way_to_member(cluster, group, message)? {
+                outward.add(way, message);
             }
-            outward.add(way, message);
         }
         Ok(outward)
+    }
+
+    /// `None` when no member of the group can get the message, or it is dropped on its way to the chosen one.
+    fn way_to_member(&self, cluster: &Cluster, group: &Group, message: &Arc<Message>) -> Result<Option<Way>, Hold> {
+        let way = group.choose(message, |node| cluster.links().to(node));
+        match &way {
+            Some(Way::Link(link, _)) if !self.is_open(link, message.qos)? => Ok(None),
+            Some(Way::Link(..) | Way::Mailbox(..) | Way::Inbox(..)) | None => Ok(way),
+        }
     }
 
     /// Whether the link takes a message; one of QoS 0 that it does not take in time is dropped.

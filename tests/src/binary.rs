@@ -1,4 +1,4 @@
-//! The broker program under test.
+//! The broker program under test, and the repository it comes from.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -35,6 +35,22 @@ pub fn profile_dir() -> PathBuf {
     } else {
         folder.into()
     }
+}
+
+/// All Rust files under version control, or about to be, from the root of the repository.
+pub fn sources() -> Vec<PathBuf> {
+    let listed = Command::new("git")
+        .current_dir(workspace())
+        .args(["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"])
+        .output()
+        .expect("git lists the files");
+    let names = String::from_utf8(listed.stdout).expect("file names are UTF-8");
+    names.lines().map(PathBuf::from).filter(|path| workspace().join(path).exists()).collect()
+}
+
+/// The text of such a file.
+pub fn source(path: &Path) -> String {
+    std::fs::read_to_string(workspace().join(path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// The root of the repository.

@@ -7,9 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::Command;
 
-use crate::binary::workspace;
+use crate::binary::{source, sources};
 
 /// What stands for a test that could be there and is not.
 pub const NOT_YET: &str = "no test yet";
@@ -51,8 +50,7 @@ pub fn clauses() -> Vec<(&'static str, Vec<Clause>)> {
 }
 
 fn read(file: &str, suffix: &str) -> Vec<Clause> {
-    let path = workspace().join("tests/clauses").join(file);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text = source(&Path::new("tests/clauses").join(file));
     let clause = |line: &str| {
         let fields: Vec<&str> = line.split('\t').collect();
         let [id, whom, statement, why] = fields[..] else { panic!("{file}: four fields, not {line:?}") };
@@ -64,18 +62,12 @@ fn read(file: &str, suffix: &str) -> Vec<Clause> {
 
 /// The ids that tests anywhere in the workspace carry.
 pub fn carried() -> Carried {
-    let listed = Command::new("git")
-        .current_dir(workspace())
-        .args(["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"])
-        .output()
-        .expect("git lists the files");
-    let names = String::from_utf8(listed.stdout).expect("file names are UTF-8");
     let mut carried = Carried::new();
-    for file in names.lines().filter(|name| workspace().join(name).exists()) {
-        let text = std::fs::read_to_string(workspace().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
-        for (function, ids) in tests(&text, is_case_file(Path::new(file))) {
+    for file in sources() {
+        let text = source(&file);
+        for (function, ids) in tests(&text, is_case_file(&file)) {
             for id in ids {
-                let place = Place { file: file.to_owned(), function: function.clone() };
+                let place = Place { file: file.display().to_string(), function: function.clone() };
                 carried.entry(id).or_default().insert(place);
             }
         }

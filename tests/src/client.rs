@@ -10,7 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use bytestring::ByteString;
 use rollcall_proto::packet::{
     ConnAck, Connect, Disconnect, Packet, PacketId, Publish, QoS, Subscribe, SubscribeOptions, Unsubscribe, Version,
@@ -161,27 +161,12 @@ impl RawClient {
 
     /// Publishes; at QoS 1 and 2 it returns when the broker has taken responsibility.
     pub async fn publish(&mut self, topic: &str, payload: &[u8], qos: QoS) {
-        let packet = self.publish_packet(topic, payload, qos);
-        let packet_id = packet.packet_id;
-        self.send(&Packet::Publish(packet)).await.expect("PUBLISH is sent");
-        let Some(id) = packet_id else { return };
-        if qos == QoS::AtLeastOnce {
-            self.acknowledged("PUBACK", id).await;
-        } else {
-            self.acknowledged("PUBREC", id).await;
-            self.send(&Packet::PubRel(ack(id))).await.expect("PUBREL is sent");
-            self.acknowledged("PUBCOMP", id).await;
-        }
+        self.publish_with(publication(topic, payload, qos)).await;
     }
 
     /// Publishes a retained message at QoS 1; returns at its PUBACK.
     pub async fn retain(&mut self, topic: &str, payload: &[u8]) {
-        let packet = Publish { retain: true, ..self.publish_packet(topic, payload, QoS::AtLeastOnce) };
-        let id = packet.packet_id;
-        self.send(&Packet::Publish(packet)).await.expect("PUBLISH is sent");
-        if let Some(id) = id {
-            self.acknowledged("PUBACK", id).await;
-        }
+        self.publish_with(Publish { retain: true, ..publication(topic, payload, QoS::AtLeastOnce) }).await;
     }
 
     /// Publishes at QoS 1; the PUBACK is left to the caller.
@@ -204,16 +189,6 @@ impl RawClient {
                 Received::Silence => panic!("{}: neither a PUBACK nor an end", self.name),
             }
         }
-    }
-
-    async fn acknowledged(&mut self, what: &str, id: PacketId) {
-        self.wait_for(what, SOON, |packet| match packet {
-            Packet::PubAck(ack) if what == "PUBACK" && ack.packet_id == id => Some(()),
-            Packet::PubRec(ack) if what == "PUBREC" && ack.packet_id == id => Some(()),
-            Packet::PubComp(ack) if what == "PUBCOMP" && ack.packet_id == id => Some(()),
-            _ => None,
-        })
-        .await;
     }
 
     /// The next message, acknowledged as its QoS asks. Panics when none comes within `limit`.
@@ -310,15 +285,8 @@ impl RawClient {
     }
 
     fn publish_packet(&mut self, topic: &str, payload: &[u8], qos: QoS) -> Publish {
-        Publish {
-            dup: false,
-            qos,
-            retain: false,
-            topic: ByteString::from(topic),
-            packet_id: (qos != QoS::AtMostOnce).then(|| self.next_packet_id()),
-            properties: None,
-            payload: Bytes::copy_from_slice(payload),
-        }
+        let packet_id = (qos != QoS::AtMostOnce).then(|| self.next_packet_id());
+        Publish { packet_id, ..publication(topic, payload, qos) }
     }
 
     fn next_packet_id(&mut self) -> PacketId {

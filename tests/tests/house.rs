@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rollcall_tests::binary::workspace;
+use rollcall_tests::binary::{source, sources, workspace};
 use rollcall_tests::clauses;
 use serde_json::Value;
 
@@ -61,21 +61,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("rollcall-chaos", &[]),
 ];
 
-/// All Rust files under version control, or about to be.
-fn sources() -> Vec<PathBuf> {
-    let listed = Command::new("git")
-        .current_dir(workspace())
-        .args(["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"])
-        .output()
-        .expect("git lists the files");
-    let names = String::from_utf8(listed.stdout).expect("file names are UTF-8");
-    names.lines().map(PathBuf::from).filter(|path| workspace().join(path).exists()).collect()
-}
-
-fn read(path: &Path) -> String {
-    std::fs::read_to_string(workspace().join(path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
 /// The code of a file: without comments, and without the test module at its end.
 fn code(text: &str) -> String {
     let tested = text.split("#[cfg(test)]").next().unwrap_or_default();
@@ -107,7 +92,7 @@ fn pure_modules_name_no_runtime_raft_storage_clock_or_chance() {
         let ours: Vec<&PathBuf> = all.iter().filter(|path| path.starts_with(pure) && !is_test(path)).collect();
         assert!(!ours.is_empty(), "{pure} has moved: say here what became of it");
         for path in ours {
-            let found = impurities(&code(&read(path)));
+            let found = impurities(&code(&source(path)));
             assert!(found.is_empty(), "{} names {found:?}", path.display());
         }
     }
@@ -128,7 +113,7 @@ fn an_impure_line_would_be_found() {
 #[test]
 fn one_file_alone_names_sled() {
     let without_comment = |line: &str| line.split("//").next().unwrap_or_default().contains("sled::");
-    let names_it = |path: &PathBuf| !is_test(path) && read(path).lines().any(without_comment);
+    let names_it = |path: &PathBuf| !is_test(path) && source(path).lines().any(without_comment);
     let found: Vec<PathBuf> = sources().into_iter().filter(names_it).collect();
     assert_eq!(found, [PathBuf::from("storage/src/bodies.rs")]);
 }
@@ -157,7 +142,7 @@ fn dependencies_point_one_way() {
 #[test]
 fn no_file_is_longer_than_a_reader_bears() {
     for path in sources() {
-        let lines = read(&path).lines().count();
+        let lines = source(&path).lines().count();
         assert!(lines <= MOST_LINES, "{} has {lines} lines, more than {MOST_LINES}", path.display());
     }
 }
@@ -168,7 +153,7 @@ fn no_channel_is_unbounded_and_nothing_is_left_for_later() {
     let later = ["TODO", "FIXME"].map(|word| format!("{word}:"));
     let ignored = ["#[", "ignore"].concat();
     for path in sources() {
-        let text = read(&path);
+        let text = source(&path);
         if !is_test(&path) {
             let code = code(&text);
             assert!(!names(&code).any(|name| name.contains("unbounded")), "{}: an unbounded queue", path.display());

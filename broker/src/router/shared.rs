@@ -192,15 +192,8 @@ impl Router {
             return Ok(None);
         }
         let matched = self.matched(cluster, &message.topic);
-        let group = matched.groups.iter().find(|group| group.is(share));
-        let Some(way) = group.and_then(|group| group.choose(message, |node| cluster.links().to(node))) else {
-            return Ok(None);
-        };
-        if let Way::Link(link, _) = &way
-            && !self.is_open(link, message.qos)?
-        {
-            return Ok(None);
-        }
+        let Some(group) = matched.groups.iter().find(|group| group.is(share)) else { return Ok(None) };
+        let Some(way) = self.way_to_member(cluster, group, message)? else { return Ok(None) };
         let mut outward = Outward::default();
         outward.add(way, message);
         Ok(Some(Routed { matched: true, awaited: self.send(cluster, message, outward, None)? }))

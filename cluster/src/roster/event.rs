@@ -47,17 +47,20 @@ impl Roster {
         self.emit(effects, of_claim(claim, proposer, epoch, body));
     }
 
-    /// A Claim that was refused is its own event: it never owned the session, so its epoch is 0.
+    /// A Claim that was refused is its own event, as is a connection that came to none.
     pub(super) fn emit_refused(&mut self, effects: &mut Effects, proposer: &Proposer, claim: &Claim, reason: Reason) {
-        let body = event::Body::Disconnected(Disconnected {
+        let refused = TurnedAway {
+            client_id: claim.client_id.clone(),
+            username: claim.username.clone(),
+            peername: claim.peername.clone(),
+            sockname: claim.sockname.clone(),
             reason: reason.into(),
             detail: String::new(),
-            sockname: claim.sockname.clone(),
-        });
-        self.emit(effects, of_claim(claim, proposer, 0, body));
+        };
+        self.turned_away(proposer, &refused, effects);
     }
 
-    /// As a refused Claim, its epoch is 0.
+    /// It never owned a session, so its epoch is 0.
     pub(super) fn turned_away(
         &mut self,
         proposer: &Proposer,

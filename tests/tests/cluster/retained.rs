@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use bytestring::ByteString;
-use rollcall_proto::packet::{Packet, PacketId, Publish, QoS, RetainHandling, Subscribe, SubscribeOptions, Version};
+use rollcall_proto::packet::{Packet, Publish, QoS, RetainHandling, SubscribeOptions, Version};
 use rollcall_proto::properties::SubscribeProperties;
 use rollcall_tests::client::{Options, RawClient, Received, SOON};
 use rollcall_tests::cluster::TestCluster;
@@ -16,14 +15,6 @@ async fn assert_quiet(client: &mut RawClient) {
         Received::Silence => {}
         other => panic!("{other:?} came where nothing is due"),
     }
-}
-
-async fn subscribe_with(client: &mut RawClient, filter: &str, options: SubscribeOptions) {
-    let packet_id = PacketId::new(8_888).expect("not zero");
-    let filters = vec![(ByteString::from(filter), options)];
-    let packet = Subscribe { packet_id, filters, properties: SubscribeProperties::default() };
-    client.send(&Packet::Subscribe(Box::new(packet))).await.expect("SUBSCRIBE is sent");
-    client.wait_for("SUBACK", SOON, |packet| matches!(packet, Packet::SubAck(_)).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -81,13 +72,13 @@ async fn a_subscription_says_whether_it_wants_what_is_retained() {
     publisher.retain("wanted", b"now").await;
     let mut subscriber = RawClient::connect(cluster.nodes[1].mqtt(), &Options::v5("subscriber")).await;
     let options = |retain_handling| SubscribeOptions { qos: QoS::AtLeastOnce, retain_handling, ..Default::default() };
-    subscribe_with(&mut subscriber, "wanted", options(RetainHandling::DoNotSend)).await;
+    subscriber.subscribe_with(&[("wanted", options(RetainHandling::DoNotSend))], SubscribeProperties::default()).await;
     assert_quiet(&mut subscriber).await;
-    subscribe_with(&mut subscriber, "wanted", options(RetainHandling::SendIfNew)).await;
+    subscriber.subscribe_with(&[("wanted", options(RetainHandling::SendIfNew))], SubscribeProperties::default()).await;
     assert_quiet(&mut subscriber).await;
-    subscribe_with(&mut subscriber, "wanted", options(RetainHandling::Send)).await;
+    subscriber.subscribe_with(&[("wanted", options(RetainHandling::Send))], SubscribeProperties::default()).await;
     assert_eq!(subscriber.message(SOON).await.payload, "now");
-    subscribe_with(&mut subscriber, "+", options(RetainHandling::SendIfNew)).await;
+    subscriber.subscribe_with(&[("+", options(RetainHandling::SendIfNew))], SubscribeProperties::default()).await;
     assert_eq!(subscriber.message(SOON).await.payload, "now");
     assert_quiet(&mut subscriber).await;
 }
