@@ -15,7 +15,7 @@ pub use error::{Problem, Problems};
 pub use grace::KeepAliveGrace;
 pub use reference::reference;
 pub use resolve::{Effective, Setting};
-pub use source::{Origin, Sources};
+pub use source::{Origin, Sources, key_of};
 pub use typed::{
     Access, ClientAuth, ClientIdPolicy, Cluster, Config, Drain, EventNode, Events, Http, Inbox, Limits, Listener,
     ListenerTls, ListenerType, Node, Overflow, Oversize, ProxyProtocol, Session,

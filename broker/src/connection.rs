@@ -30,6 +30,7 @@ use rollcall_proto::session::{Close, PublishToken, Session, SessionConfig};
 use tokio::time::{Instant, Sleep};
 
 use crate::access::Access;
+use crate::door::Entered;
 use crate::mailbox::{End, Mailbox, MailboxLimits};
 use crate::meters::Meters;
 use crate::refusals::Refusals;
@@ -128,15 +129,10 @@ pub fn now_ms() -> u64 {
 }
 
 impl Connection {
-    pub fn new(
-        shared: Arc<Shared>,
-        stream: Transport,
-        number: u64,
-        peername: SocketAddr,
-        sockname: SocketAddr,
-    ) -> Self {
+    pub fn new(shared: Arc<Shared>, number: u64, entered: Entered) -> Self {
+        let Entered { stream, peername, sockname, accepted_at } = entered;
         Connection {
-            session: Session::new(shared.session.clone(), now_ms()),
+            session: Session::new(shared.session.clone(), accepted_at),
             decoder: Decoder::new(shared.session.max_packet as usize),
             events: EventCursor::new(shared.cluster.events().watch()),
             mailbox: Arc::new(Mailbox::new(shared.mailbox)),
@@ -249,8 +245,7 @@ impl Connection {
 
     /// Reads once.
     fn fill(&mut self) {
-        self.input.reserve(self.read_size);
-        match self.stream.try_read(&mut self.input) {
+        match self.stream.try_read(&mut self.input, self.read_size) {
             Ok(0) if self.stream.has_said_goodbye() => self.session.handle_goodbye(),
             Ok(0) => self.session.handle_closed(),
             Ok(read) => {

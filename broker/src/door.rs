@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Listener, ListenerType, ProxyProtocol};
+use crate::connection::now_ms;
 use crate::transport::proxy_protocol::{self, ProxyError};
 use crate::transport::tls::{self, Identity, TlsError};
 use crate::transport::{Transport, websocket};
@@ -32,6 +33,8 @@ pub struct Entered {
     /// The client's own address, as far as it is known.
     pub peername: SocketAddr,
     pub sockname: SocketAddr,
+    /// Milliseconds of [`now_ms`]. What came since then counts as time that its CONNECT has taken.
+    pub accepted_at: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -80,14 +83,14 @@ impl Door {
     /// [`DoorError`]: the socket is closed.
     pub async fn enter(&self, stream: TcpStream, peername: SocketAddr) -> Result<Entered, DoorError> {
         stream.set_nodelay(true)?;
-        let sockname = stream.local_addr()?;
+        let (sockname, accepted_at) = (stream.local_addr()?, now_ms());
         if self.proxy_protocol == ProxyProtocol::Off && self.tls.is_none() && self.websocket.is_none() {
-            return Ok(Entered { stream: Transport::Tcp(stream), peername, sockname });
+            return Ok(Entered { stream: Transport::Tcp(stream), peername, sockname, accepted_at });
         }
         // On the heap: a plain connection's task would have room for handshakes all its life.
         let entering = timeout(self.patience, Box::pin(self.shake_hands(stream, peername))).await;
         let (stream, peername) = entering.unwrap_or(Err(DoorError::TooSlow))?;
-        Ok(Entered { stream, peername, sockname })
+        Ok(Entered { stream, peername, sockname, accepted_at })
     }
 
     async fn shake_hands(

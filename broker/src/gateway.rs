@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::connection::{Connection, Shared};
-use crate::door::{Door, Entered};
+use crate::door::Door;
 use crate::telemetry;
 
 /// After an accept that failed for want of something, such as file descriptors.
@@ -70,9 +70,7 @@ impl Gateway {
             let (shared, door) = (self.shared.clone(), self.door.clone());
             tokio::spawn(async move {
                 match door.enter(stream, peername).await {
-                    Ok(Entered { stream, peername, sockname }) => {
-                        Connection::new(shared, stream, number, peername, sockname).run().await;
-                    }
+                    Ok(entered) => Connection::new(shared, number, entered).run().await,
                     Err(error) => {
                         tracing::debug!(%error, %peername, "a socket did not come as far as MQTT");
                         refused.increment(1);

@@ -276,6 +276,7 @@ fn session_config(config: &Config, listener: &Listener) -> SessionConfig {
         max_topic_levels: listener.max_topic_levels,
         receive_maximum: NonZeroU16::new(config.session.receive_maximum).unwrap_or(defaults.receive_maximum),
         topic_alias_maximum: config.session.topic_alias_maximum,
+        topic_aliases_sent: config.session.topic_aliases_sent,
         outbound_queue: config.inbox.max_messages,
         outbound_queue_bytes: config.inbox.max_bytes as usize,
         overflow: match config.inbox.overflow {

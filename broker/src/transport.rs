@@ -83,14 +83,17 @@ impl Transport {
         }
     }
 
-    /// Reads once into the room that `into` has.
+    /// Reads about `most` bytes, as far as they are there.
     ///
     /// # Errors
     /// `WouldBlock` when nothing is there; anything else ends the stream.
-    pub fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
+    pub fn try_read(&mut self, into: &mut BytesMut, most: usize) -> io::Result<usize> {
         match self {
-            Transport::Tcp(stream) => stream.try_read_buf(into),
-            Transport::Layered(layered) => layered.take_read(into),
+            Transport::Tcp(stream) => {
+                into.reserve(most);
+                stream.try_read_buf(into)
+            }
+            Transport::Layered(layered) => layered.try_read(into, most),
         }
     }
 
@@ -168,17 +171,26 @@ impl Layered {
         read.map_ok(|count| self.ended = count == 0)
     }
 
-    fn take_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
-        let count = self.ahead.len();
-        if count == 0 {
-            return if self.ended { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
-        }
+    fn try_read(&mut self, into: &mut BytesMut, most: usize) -> io::Result<usize> {
+        let mut count = self.ahead.len();
         if into.is_empty() {
             *into = std::mem::take(&mut self.ahead);
         } else {
             into.extend_from_slice(&std::mem::take(&mut self.ahead));
         }
-        Ok(count)
+        // Nobody is woken by this: before its task rests, it waits in `ready`.
+        let mut task = Context::from_waker(Waker::noop());
+        while count < most && !self.ended {
+            into.reserve(READ.min(most - count));
+            match pin!(self.layers.read_buf(into)).poll(&mut task) {
+                Poll::Ready(Ok(0)) => self.ended = true,
+                Poll::Ready(Ok(more)) => count += more,
+                // What came before it is handled first; whoever reads again is told again.
+                Poll::Ready(Err(error)) if count == 0 => return Err(error),
+                Poll::Ready(Err(_)) | Poll::Pending => break,
+            }
+        }
+        if count == 0 && !self.ended { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
     }
 
     fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {

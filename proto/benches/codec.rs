@@ -22,6 +22,7 @@ fn parts(qos: QoS) -> PublishParts<'static> {
         dup: false,
         packet_id: if qos == QoS::AtMostOnce { None } else { PacketId::new(7) },
         properties: None,
+        topic_alias: None,
         subscription_ids: &[],
     }
 }

@@ -127,12 +127,22 @@ pub struct Delivery {
     pub share: Option<Arc<str>>,
 }
 
+/// A number that stands for a topic on one connection [MQTT 5.0 §3.3.2.3.4].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TopicAlias {
+    pub number: u16,
+    /// The client was told it in an earlier packet.
+    pub is_known: bool,
+}
+
 /// A PUBLISH to be written now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
     pub delivery: Delivery,
     /// `Some` exactly when the QoS is above 0.
     pub packet_id: Option<PacketId>,
+    /// The client may be told this number besides or, where it knows it already, instead of the topic.
+    pub(crate) alias: Option<TopicAlias>,
     /// The message's properties with what remains of its expiry, only for a message that has one.
     properties: Option<Box<PublishProperties>>,
 }
@@ -146,20 +156,21 @@ impl Outgoing {
             properties.message_expiry = Some(seconds);
             properties
         });
-        Outgoing { delivery, packet_id, properties }
+        Outgoing { delivery, packet_id, alias: None, properties }
     }
 
     /// What [`crate::codec::encode_publish`] writes.
     pub fn parts(&self) -> PublishParts<'_> {
         let Delivery { message, qos, retain, dup, subscription_ids, share: _ } = &self.delivery;
         PublishParts {
-            topic: &message.topic,
+            topic: if self.alias.is_some_and(|alias| alias.is_known) { "" } else { &message.topic },
             payload: &message.payload,
             qos: *qos,
             retain: *retain,
             dup: *dup && self.packet_id.is_some(),
             packet_id: self.packet_id,
             properties: self.properties.as_deref().or(message.properties.as_deref()),
+            topic_alias: self.alias.map(|alias| alias.number),
             subscription_ids: subscription_ids.as_slice(),
         }
     }

@@ -1,6 +1,7 @@
 //! The MQTT session protocol of one network connection, from CONNECT to the end, without any I/O.
 
 mod action;
+mod aliases;
 mod config;
 mod connect;
 mod end;

@@ -2,6 +2,7 @@
 //! `tests/clients/setup` installs them.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rollcall_tests::authority::Authority;
 use rollcall_tests::client::SOON;
@@ -10,6 +11,9 @@ use rollcall_tests::events::text;
 use rollcall_tests::external::{Running, clients_folder, command, line_by_line, python, succeed};
 use rollcall_tests::patience::until;
 use rollcall_tests::ports;
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS, TlsConfiguration, Transport};
+use rustls::ClientConfig;
+use rustls::version::TLS13;
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -77,9 +81,13 @@ async fn mqtt_js_speaks_3_1_1_and_5() {
 
 /// Three nodes that speak TLS and both kinds of WebSocket too, by certificates of a private CA.
 struct Everywhere {
-    _cluster: TestCluster,
+    cluster: TestCluster,
     first_port: u16,
     ca: PathBuf,
+    /// For clients that trust the CA.
+    tls: Arc<ClientConfig>,
+    /// The nodes'.
+    certificate: PathBuf,
     _folder: TempDir,
 }
 
@@ -104,7 +112,8 @@ impl Everywhere {
                 }
             }
         });
-        Everywhere { _cluster: cluster.await, first_port, ca: authority.file("ca"), _folder: folder }
+        let (ca, tls) = (authority.file("ca"), authority.client(&TLS13, None));
+        Everywhere { cluster: cluster.await, first_port, ca, tls, certificate: identity.cert, _folder: folder }
     }
 
     fn port(&self, node: u16, kind: usize) -> u16 {
@@ -140,11 +149,68 @@ async fn mqtt_js_speaks_tls_and_websocket_and_both_together() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mqtt_js_in_a_browser_speaks_websocket() {
+async fn mqtt_js_in_a_browser_speaks_websocket_with_and_without_tls() {
     let everywhere = Everywhere::start().await;
-    let mut node = command("node", &[]);
-    node.arg(clients_folder().join("browser_roundtrip.js")).arg("5").args(everywhere.urls(1));
-    assert_eq!(lines_of(node).await, expected("a browser"));
+    for (kind, name) in MORE.iter().enumerate().skip(1) {
+        let mut node = command("node", &[]);
+        node.arg(clients_folder().join("browser_roundtrip.js")).arg("5").args(everywhere.urls(kind));
+        node.arg(&everywhere.certificate);
+        assert_eq!(lines_of(node).await, expected("a browser"), "{name:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rumqttc_speaks_tcp_and_tls_and_websocket_and_both_together() {
+    let everywhere = Everywhere::start().await;
+    let tls = || TlsConfiguration::Rustls(everywhere.tls.clone());
+    let tcp = everywhere.cluster.nodes[..2].iter().map(|node| ("127.0.0.1".to_owned(), node.spec.mqtt_port));
+    assert_eq!(rumqttc_round_trip(tcp.collect(), &Transport::tcp).await, expected("rumqttc"));
+    let transports: [&dyn Fn() -> Transport; 3] =
+        [&|| Transport::tls_with_config(tls()), &Transport::ws, &|| Transport::wss_with_config(tls())];
+    for (kind, transport) in transports.into_iter().enumerate() {
+        // It takes a URL where it speaks WebSocket, and a host where it does not.
+        let host = |url: String| if kind == 0 { "127.0.0.1".to_owned() } else { url };
+        let brokers = (0..).zip(everywhere.urls(kind)).map(|(node, url)| (host(url), everywhere.port(node, kind)));
+        assert_eq!(rumqttc_round_trip(brokers.collect(), transport).await, expected("rumqttc"), "{:?}", MORE[kind]);
+    }
+}
+
+/// Subscribes at the first broker, publishes at the second.
+async fn rumqttc_round_trip(brokers: Vec<(String, u16)>, transport: &dyn Fn() -> Transport) -> Vec<String> {
+    let mut connected = brokers.into_iter().zip(["sub", "pub"]).map(|((host, port), name)| {
+        let mut options = MqttOptions::new(format!("rumqttc-{name}"), host, port);
+        options.set_transport(transport());
+        AsyncClient::new(options, 10)
+    });
+    let (subscriber, mut arriving) = connected.next().expect("a broker to subscribe at");
+    let (publisher, mut leaving) = connected.next().expect("a broker to publish at");
+    subscriber.subscribe("rumqttc/#", QoS::ExactlyOnce).await.expect("it asks");
+    until_event(&mut arriving, |event| matches!(event, Event::Incoming(Packet::SubAck(_))).then_some(())).await;
+    let publishing = tokio::spawn(async move { while leaving.poll().await.is_ok() {} });
+    let mut lines = Vec::new();
+    for (number, qos) in [(0, QoS::AtMostOnce), (1, QoS::AtLeastOnce), (2, QoS::ExactlyOnce)] {
+        let payload = format!("rumqttc at QoS {number}");
+        publisher.publish(format!("rumqttc/{number}"), qos, false, payload).await.expect("it publishes");
+        let message = until_event(&mut arriving, |event| match event {
+            Event::Incoming(Packet::Publish(message)) => Some(message),
+            _ => None,
+        });
+        let message = message.await;
+        lines.push(format!("{} {}", message.qos as u8, String::from_utf8_lossy(&message.payload)));
+    }
+    publishing.abort();
+    lines
+}
+
+async fn until_event<T>(events: &mut EventLoop, wanted: impl Fn(Event) -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            if let Some(found) = wanted(events.poll().await.expect("it stays connected")) {
+                return found;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, looking).await.expect("it comes in time")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -88,19 +88,21 @@ fn listeners(config: &Config, rules: &mut Rules<'_>) {
 }
 
 fn transports(key: &impl Fn(&str) -> String, listener: &Listener, rules: &mut Rules<'_>) {
-    let tls = &listener.tls;
-    let files = [("tls.cert", &tls.cert), ("tls.key", &tls.key), ("tls.client_ca", &tls.client_ca)];
-    for (leaf, file) in files {
-        let is_needed = listener.r#type.is_encrypted() && leaf != "tls.client_ca"
-            || leaf == "tls.client_ca" && tls.client_auth != ClientAuth::None;
+    let (tls, is_encrypted) = (&listener.tls, listener.r#type.is_encrypted());
+    let asks = tls.client_auth != ClientAuth::None;
+    let for_encrypted = |_: &Rules<'_>| "is for listeners of type tls and wss".to_owned();
+    for (leaf, file) in [("tls.cert", &tls.cert), ("tls.key", &tls.key), ("tls.client_ca", &tls.client_ca)] {
+        rules.require(is_encrypted || file.is_none(), &key(leaf), for_encrypted);
+        let is_needed = is_encrypted && (leaf != "tls.client_ca" || asks);
         if is_needed && file.is_none() {
             let rule = "a listener needs it that speaks TLS, or asks clients for certificates".to_owned();
             rules.broken.push(Problem::Missing { key: key(leaf), rule });
         }
-        rules.require(listener.r#type.is_encrypted() || file.is_none(), &key(leaf), |_| {
-            "is for listeners of type tls and wss".to_owned()
-        });
     }
+    rules.require(is_encrypted || !asks, &key("tls.client_auth"), for_encrypted);
+    rules.require(!is_encrypted || tls.client_ca.is_none() || asks, &key("tls.client_ca"), |_| {
+        format!("is of no use while {} = none: set that to optional or required", key("tls.client_auth"))
+    });
     if listener.proxy_protocol != ProxyProtocol::Off && listener.trusted_proxies.is_empty() {
         let rule =
             "with proxy_protocol it says who may speak for others; list the load balancer's addresses".to_owned();

@@ -78,8 +78,7 @@ impl Sources {
             }
         }
         for (variable, value) in &self.env {
-            if let Some(name) = variable.strip_prefix(ENV_PREFIX) {
-                let key = name.to_ascii_lowercase().replace("__", ".");
+            if let Some(key) = key_of(variable) {
                 found.push(Found { key, raw: Raw::Text(value.clone()), origin: Origin::Env(variable.clone()) });
             }
         }
@@ -95,6 +94,11 @@ impl Sources {
         }
         found
     }
+}
+
+/// The key that an environment variable sets.
+pub fn key_of(variable: &str) -> Option<String> {
+    Some(variable.strip_prefix(ENV_PREFIX)?.to_ascii_lowercase().replace("__", "."))
 }
 
 fn read_file(path: &Path, text: &str, found: &mut Vec<Found>, problems: &mut Vec<Problem>) {

@@ -340,6 +340,12 @@ pub const KEYS: &[Key] = &[
         "Topic aliases a v5 client may set on one connection; 0 allows none.",
     ),
     key(
+        "session.topic_aliases_sent",
+        count(0, 65_535),
+        "32",
+        "Topics for which one v5 client is sent an alias, if it allows as many: the first ones of a connection.",
+    ),
+    key(
         "session.write_buffer",
         bytes(4 * KIB, 64 * MIB),
         "256KiB",

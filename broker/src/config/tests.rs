@@ -42,7 +42,7 @@ fn every_key_reaches_a_typed_field() {
     };
     let mut set: Vec<String> =
         table::KEYS.iter().map(|key| format!("{}={}", key.name.replace("NAME", "tcp"), sample(key))).collect();
-    set.push("listeners.tcp.type=tls".into());
+    set.extend(["listeners.tcp.type=tls".into(), "listeners.tcp.tls.client_auth=optional".into()]);
     let effective = Effective::load(&Sources { set, ..Sources::default() }).unwrap();
     assert!(effective.settings.values().all(|setting| setting.origin == Origin::Set));
     assert_eq!(effective.config.limits.max_connections_per_node, Some(100));
@@ -167,6 +167,10 @@ fn what_a_listener_cannot_do_without_its_other_keys_is_refused() {
     assert!(from_set(&tls).is_ok());
     let text = refusal(&[&tls[..], &["listeners.a.tls.client_auth=required"]].concat());
     assert!(text.contains("listeners.a.tls.client_ca is not set"), "{text}");
+    let text = refusal(&[&tls[..], &["listeners.a.tls.client_ca=ca.pem"]].concat());
+    assert!(text.contains("client_ca") && text.contains("client_auth = none"), "{text}");
+    let text = refusal(&["listeners.a.tls.client_auth=required"]);
+    assert!(text.contains("is for listeners of type tls and wss") && !text.contains("client_ca"), "{text}");
     let text = refusal(&["listeners.a.proxy_protocol=v2"]);
     assert!(text.contains("listeners.a.trusted_proxies is not set"), "{text}");
     assert!(from_set(&["listeners.a.proxy_protocol=v2", "listeners.a.trusted_proxies=10.0.0.0/8"]).is_ok());

@@ -188,6 +188,7 @@ pub struct Session {
     pub connect_timeout: Duration,
     pub receive_maximum: u16,
     pub topic_alias_maximum: u16,
+    pub topic_aliases_sent: u16,
     /// In bytes.
     #[serde(deserialize_with = "size")]
     pub write_buffer: u64,

@@ -11,12 +11,15 @@ use tokio::time::timeout;
 
 use super::Connection;
 use super::request::Done;
+use super::retained::Absentee;
 use crate::transport::Transport;
 
 /// How long the last packets may take to leave.
 const LINGER: Duration = Duration::from_secs(1);
 /// How long the last record of an inbox may take before the session is given back without it.
 const RECORDING: Duration = Duration::from_secs(2);
+/// How long a connection that has ended goes on looking for the retained messages that its session is owed.
+const SEEKING: Duration = Duration::from_secs(30);
 
 impl Connection {
     pub(super) async fn end(mut self, close: Box<Close>) {
@@ -36,10 +39,11 @@ impl Connection {
             // A will exists from the CONNACK on, until the client takes it back [MQTT-3.1.2-7], [MQTT-3.14.4-3].
             without_will: close.will.is_none(),
         };
+        let inbox = self.inbox.as_ref().map(|inbox| (inbox.shard(), inbox.incarnation()));
         let last_record = self.inbox.take().map(|inbox| (inbox.shard(), inbox.last_record(&client_id, self.epoch)));
         let turned_away = self.turned_away(&close);
         let (peer, undelivered) = (self.peername.ip(), self.session.take_shared());
-        let Connection { stream, output, shared, mut requests, mailbox, .. } = self;
+        let Connection { stream, output, shared, mut requests, mailbox, quests, .. } = self;
         let releasing = async {
             // First, so that the next connection finds it: what is not recorded is sent again.
             if let Some((shard, record)) = last_record
@@ -69,6 +73,12 @@ impl Connection {
         }
         // Now that it is a member no more; what still comes for it goes the same way.
         shared.router.pass_on(undelivered.into_iter().chain(mailbox.close()).collect());
+        if let Some((shard, incarnation)) = inbox {
+            let session = Absentee { client_id: &client_id, shard, incarnation };
+            if timeout(SEEKING, quests.go_on_without(&shared.cluster, session)).await.is_err() {
+                tracing::warn!(client_id = %client_id, "a session that is offline may lack retained messages");
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use rollcall_proto::session::Delivered;
 use rollcall_proto::topic::Filter;
 
 use super::request::Done;
-use super::retained::{PAGE, Quest};
+use super::retained::Quest;
 use super::{Connection, now_ms};
 
 impl Connection {
@@ -143,7 +143,7 @@ impl Connection {
         let Some(quest) = self.quests.next() else { return };
         let cluster = self.shared.cluster.clone();
         self.requests.push(Box::pin(async move {
-            let page = cluster.retained(quest.shard, &quest.filter, quest.after.as_deref(), PAGE).await;
+            let page = quest.page(&cluster).await;
             Done::Retained(Box::new(quest), page)
         }));
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Error, Options};
-use crate::config::{Effective, Sources};
+use crate::config::{Effective, Sources, key_of};
 
 /// One node to be.
 pub(super) struct NodePlan {
@@ -43,14 +43,16 @@ pub(super) fn plan(options: &Options) -> Result<Vec<NodePlan>, Error> {
         }
     }
     let program = std::env::current_exe().map_err(Error::NoProgram)?;
-    (0..options.nodes).map(|index| node(options, &program, index)).collect()
+    let sources = Sources::of_process(None, Vec::new());
+    (0..options.nodes).map(|index| node(options, &program, &sources, index)).collect()
 }
 
-fn node(options: &Options, program: &Path, index: u16) -> Result<NodePlan, Error> {
+fn node(options: &Options, program: &Path, inherited: &Sources, index: u16) -> Result<NodePlan, Error> {
     let name = format!("node-{index}");
-    let mut assignments = ours(options, &name, index);
+    let mut assignments: Vec<String> = inherited_binds(inherited).map(|bind| shifted(&bind, index)).collect();
+    assignments.extend(ours(options, &name, index));
     assignments.extend(options.set.iter().map(|assignment| shifted(assignment, index)));
-    let sources = Sources::of_process(None, assignments.clone());
+    let sources = Sources { set: assignments.clone(), ..inherited.clone() };
     let effective = Effective::load(&sources).map_err(|problems| Error::Config { node: name.clone(), problems })?;
     let (secrets, set): (Vec<String>, Vec<String>) = assignments.into_iter().partition(|assignment| {
         let key = assignment.split('=').next().unwrap_or_default().trim();
@@ -86,7 +88,13 @@ fn ours(options: &Options, name: &str, index: u16) -> Vec<String> {
     set
 }
 
-/// A bind of `--set` is node-0's; each further node has the next port.
+/// The binds that all children would take from the environment.
+fn inherited_binds(sources: &Sources) -> impl Iterator<Item = String> {
+    let keys = sources.env.iter().filter_map(|(variable, value)| Some((key_of(variable)?, value)));
+    keys.filter(|(key, _)| key.ends_with(".bind")).map(|(key, value)| format!("{key}={value}"))
+}
+
+/// A bind of `--set` or of the environment is node-0's; each further node has the next port.
 fn shifted(assignment: &str, index: u16) -> String {
     let Some((key, value)) = assignment.split_once('=') else { return assignment.to_owned() };
     let bind = if key.trim().ends_with(".bind") { value.parse::<SocketAddr>().ok() } else { None };
@@ -180,6 +188,14 @@ mod tests {
     fn a_further_listener_gets_its_own_port_on_each_node() {
         let plans = plan(&options(&["listeners.plant.bind=127.0.0.1:2883"])).ok().unwrap();
         assert_eq!(plans[2].mqtt, ["127.0.0.1:2885".parse().unwrap(), "127.0.0.1:1885".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_further_listener_of_the_environment_gets_its_own_port_on_each_node() {
+        let env = [("ROLLCALL__LISTENERS__PLANT__BIND".to_owned(), "127.0.0.1:2883".to_owned())].into();
+        let inherited = Sources { env, ..Sources::default() };
+        let plan = node(&options(&[]), Path::new("rollcall"), &inherited, 2).ok().unwrap();
+        assert_eq!(plan.mqtt, ["127.0.0.1:2885".parse().unwrap(), "127.0.0.1:1885".parse().unwrap()]);
     }
 
     #[test]

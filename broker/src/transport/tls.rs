@@ -8,11 +8,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustls::RootCertStore;
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
 
@@ -34,50 +37,142 @@ pub enum TlsError {
     Setup(#[from] rustls::Error),
 }
 
-/// One listener's certificate and key, as the files had them when they were last found good.
+/// One listener's certificate and key, and what it judges its clients' certificates by, as the files had them when they
+/// were last found good.
 pub struct Identity {
+    files: Files,
+    certified: ArcSwap<CertifiedKey>,
+    clients: Option<Arc<Clients>>,
+    /// The files' contents at the last look, so that one that is bad is told of once.
+    seen: Mutex<Contents>,
+}
+
+struct Files {
     cert: PathBuf,
     key: PathBuf,
-    current: ArcSwap<CertifiedKey>,
-    /// The files' contents at the last look, so that one that is bad is told of once.
-    seen: Mutex<(Vec<u8>, Vec<u8>)>,
+    /// Where clients are asked for certificates.
+    client_ca: Option<PathBuf>,
+}
+
+#[derive(PartialEq, Eq)]
+struct Contents {
+    cert: Vec<u8>,
+    key: Vec<u8>,
+    client_ca: Option<Vec<u8>>,
+}
+
+/// What the contents come to, if all of them are good.
+struct Loaded {
+    certified: CertifiedKey,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 impl fmt::Debug for Identity {
     /// Nothing of the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the certificate in {}", self.cert.display())
+        write!(f, "the certificate in {}", self.files.cert.display())
     }
 }
 
 impl ResolvesServerCert for Identity {
     /// Whatever name the client asks for.
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.load_full())
+        Some(self.certified.load_full())
     }
 }
 
 impl Identity {
-    fn load(cert: &Path, key: &Path) -> Result<Self, TlsError> {
-        let contents = (read(cert)?, read(key)?);
-        let current = ArcSwap::from_pointee(pair(cert, key, &contents)?);
-        Ok(Identity { cert: cert.into(), key: key.into(), current, seen: Mutex::new(contents) })
+    fn load(files: Files, auth: ClientAuth) -> Result<Self, TlsError> {
+        let contents = files.read()?;
+        let Loaded { certified, verifier } = files.parse(&contents, auth)?;
+        let clients = verifier.map(|verifier| Arc::new(Clients { auth, verifier: ArcSwap::from_pointee(verifier) }));
+        Ok(Identity { files, certified: ArcSwap::from_pointee(certified), clients, seen: Mutex::new(contents) })
     }
 
-    /// Looks at the files again; whether there is another certificate now.
+    /// Looks at the files again; whether something else is in use now.
     ///
     /// # Errors
-    /// [`TlsError`] if they have changed and are not good: the earlier ones stay.
+    /// [`TlsError`] if they have changed and are not good: everything stays as it was.
     pub fn reload(&self) -> Result<bool, TlsError> {
-        let contents = (read(&self.cert)?, read(&self.key)?);
+        let contents = self.files.read()?;
         let mut seen = self.seen.lock();
         if *seen == contents {
             return Ok(false);
         }
-        let loaded = pair(&self.cert, &self.key, &contents);
+        let auth = self.clients.as_ref().map_or(ClientAuth::None, |clients| clients.auth);
+        let loaded = self.files.parse(&contents, auth);
         *seen = contents;
-        self.current.store(Arc::new(loaded?));
+        let Loaded { certified, verifier } = loaded?;
+        self.certified.store(Arc::new(certified));
+        if let (Some(clients), Some(verifier)) = (&self.clients, verifier) {
+            clients.verifier.store(Arc::new(verifier));
+        }
         Ok(true)
+    }
+}
+
+impl Files {
+    fn read(&self) -> Result<Contents, TlsError> {
+        let client_ca = self.client_ca.as_deref().map(read).transpose()?;
+        Ok(Contents { cert: read(&self.cert)?, key: read(&self.key)?, client_ca })
+    }
+
+    fn parse(&self, contents: &Contents, auth: ClientAuth) -> Result<Loaded, TlsError> {
+        let certified = pair(&self.cert, &self.key, contents)?;
+        let verifier = match (&self.client_ca, &contents.client_ca) {
+            (Some(path), Some(authorities)) => Some(client_verifier(path, authorities, auth)?),
+            (_, _) => None,
+        };
+        Ok(Loaded { certified, verifier })
+    }
+}
+
+/// Judges clients by whatever authorities are in force at the moment of their handshake.
+#[derive(Debug)]
+struct Clients {
+    auth: ClientAuth,
+    verifier: ArcSwap<Arc<dyn ClientCertVerifier>>,
+}
+
+impl ClientCertVerifier for Clients {
+    fn client_auth_mandatory(&self) -> bool {
+        self.auth == ClientAuth::Required
+    }
+
+    /// None: they are borrowed, and may change. A client then offers the certificate it has.
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.verifier.load().verify_client_cert(end_entity, intermediates, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.load().verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.load().verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.load().supported_verify_schemes()
     }
 }
 
@@ -86,14 +181,14 @@ impl Identity {
 /// # Errors
 /// [`TlsError`], which names the file.
 pub fn acceptor(tls: &ListenerTls, cert: &Path, key: &Path) -> Result<(TlsAcceptor, Arc<Identity>), TlsError> {
-    let identity = Arc::new(Identity::load(cert, key)?);
+    let client_ca = tls.client_ca.clone().filter(|_| tls.client_auth != ClientAuth::None);
+    let files = Files { cert: cert.into(), key: key.into(), client_ca };
+    let identity = Arc::new(Identity::load(files, tls.client_auth)?);
     let provider = Arc::new(ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-    let builder = match &tls.client_ca {
-        Some(ca) if tls.client_auth != ClientAuth::None => {
-            builder.with_client_cert_verifier(client_verifier(ca, tls.client_auth, provider)?)
-        }
-        Some(_) | None => builder.with_no_client_auth(),
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let builder = match identity.clients.clone() {
+        Some(clients) => builder.with_client_cert_verifier(clients),
+        None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(identity.clone());
     if tls.client_auth != ClientAuth::None {
@@ -104,16 +199,13 @@ pub fn acceptor(tls: &ListenerTls, cert: &Path, key: &Path) -> Result<(TlsAccept
     Ok((TlsAcceptor::from(Arc::new(config)), identity))
 }
 
-fn client_verifier(
-    path: &Path,
-    auth: ClientAuth,
-    provider: Arc<CryptoProvider>,
-) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
+fn client_verifier(path: &Path, authorities: &[u8], auth: ClientAuth) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let failed = |why: String| TlsError::ClientCa { path: path.into(), why };
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(path, &read(path)?)? {
+    for certificate in certificates(path, authorities)? {
         roots.add(certificate).map_err(|error| failed(error.to_string()))?;
     }
+    let provider = Arc::new(ring::default_provider());
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     let builder = if auth == ClientAuth::Optional { builder.allow_unauthenticated() } else { builder };
     builder.build().map_err(|error| failed(error.to_string()))
@@ -129,34 +221,39 @@ fn certificates(path: &Path, contents: &[u8]) -> Result<Vec<CertificateDer<'stat
     if found.is_empty() { Err(TlsError::NoCertificate { path: path.into() }) } else { Ok(found) }
 }
 
-fn pair(cert: &Path, key: &Path, contents: &(Vec<u8>, Vec<u8>)) -> Result<CertifiedKey, TlsError> {
-    let chain = certificates(cert, &contents.0)?;
-    let secret = PrivateKeyDer::from_pem_slice(&contents.1);
+fn pair(cert: &Path, key: &Path, contents: &Contents) -> Result<CertifiedKey, TlsError> {
+    let chain = certificates(cert, &contents.cert)?;
+    let secret = PrivateKeyDer::from_pem_slice(&contents.key);
     let secret = secret.map_err(|source| TlsError::Pem { path: key.into(), source })?;
     let pair = CertifiedKey::from_der(chain, secret, &ring::default_provider());
     pair.map_err(|source| TlsError::Pair { cert: cert.into(), key: key.into(), source })
 }
 
-/// Looks for another certificate again and again.
+/// Looks for other certificates again and again.
 pub async fn keep_fresh(listener: String, identity: Arc<Identity>, every: std::time::Duration) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut was_bad = false;
+    let mut told: Option<String> = None;
     loop {
         ticks.tick().await;
         let looking = identity.clone();
         match tokio::task::spawn_blocking(move || looking.reload()).await {
-            Ok(Ok(true)) => {
-                was_bad = false;
-                tracing::info!(listener, "another certificate is in use");
+            Ok(Ok(is_new)) => {
+                told = None;
+                if is_new {
+                    tracing::info!(listener, "other certificates are in use");
+                }
             }
-            Ok(Ok(false)) => {}
-            Ok(Err(error)) if was_bad => tracing::debug!(listener, %error, "the certificate is still not good"),
             Ok(Err(error)) => {
-                was_bad = true;
-                tracing::error!(listener, %error, "the certificate has changed and is not good: the earlier one stays");
+                let error = error.to_string();
+                if told.as_ref() == Some(&error) {
+                    tracing::debug!(listener, error, "the certificates are still not good");
+                } else {
+                    tracing::error!(listener, error, "the certificates are not good: the earlier ones stay in use");
+                }
+                told = Some(error);
             }
-            Err(error) => tracing::error!(listener, %error, "the certificate could not be looked at"),
+            Err(error) => tracing::error!(listener, %error, "the certificates could not be looked at"),
         }
     }
 }

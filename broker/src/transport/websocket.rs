@@ -118,7 +118,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
         match ready!(Pin::new(&mut self.inner).poll_close(task)) {
-            Ok(()) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => Poll::Ready(Ok(())),
+            // The layer below has its own way to end.
+            Ok(()) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => {
+                Pin::new(self.inner.get_mut()).poll_shutdown(task)
+            }
             Err(error) => Poll::Ready(Err(to_io(error))),
         }
     }

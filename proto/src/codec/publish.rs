@@ -137,10 +137,22 @@ pub struct PublishParts<'a> {
     pub dup: bool,
     /// `Some` exactly when `qos > 0`.
     pub packet_id: Option<PacketId>,
-    /// Left out for 3.x. The topic alias is written as it is here: a publisher's own must not reach a subscriber.
+    /// Left out for 3.x. A topic alias in here is written too: a publisher's own must not reach a subscriber.
     pub properties: Option<&'a PublishProperties>,
+    /// Left out for 3.x; not 0. For where the properties have none.
+    pub topic_alias: Option<u16>,
     /// Each 1 to 268,435,455; they follow those in `properties`.
     pub subscription_ids: &'a [u32],
+}
+
+impl PublishParts<'_> {
+    fn have_properties(&self) -> bool {
+        self.properties.is_some() || self.topic_alias.is_some() || !self.subscription_ids.is_empty()
+    }
+
+    fn topic_alias(&self) -> Option<u16> {
+        self.topic_alias.or_else(|| self.properties?.topic_alias)
+    }
 }
 
 impl<'a> From<&'a Publish> for PublishParts<'a> {
@@ -153,6 +165,7 @@ impl<'a> From<&'a Publish> for PublishParts<'a> {
             dup: p.dup,
             packet_id: p.packet_id,
             properties: p.properties.as_deref(),
+            topic_alias: None,
             subscription_ids: &[],
         }
     }
@@ -163,7 +176,7 @@ impl<'a> From<&'a Publish> for PublishParts<'a> {
 /// # Errors
 /// [`EncodeError`] where packet id, QoS, DUP and alias contradict each other or something is too long.
 pub fn encode_publish(parts: &PublishParts<'_>, version: Version, out: &mut BytesMut) -> Result<(), EncodeError> {
-    if version == Version::V5 && (parts.properties.is_some() || !parts.subscription_ids.is_empty()) {
+    if version == Version::V5 && parts.have_properties() {
         let mut counter = Counter::default();
         write_parts(parts, version, &mut counter);
         write_header(first_byte(parts), counter.finish()?, out);
@@ -199,7 +212,7 @@ fn check(p: &PublishParts<'_>, version: Version) -> Result<(), EncodeError> {
     if p.dup && p.qos == QoS::AtMostOnce {
         return Err(EncodeError::DupOnQoS0);
     }
-    if p.topic.is_empty() && (version != Version::V5 || p.properties.is_none_or(|p| p.topic_alias.is_none())) {
+    if p.topic.is_empty() && (version != Version::V5 || p.topic_alias().is_none()) {
         return Err(EncodeError::EmptyTopicWithoutAlias);
     }
     Ok(())
@@ -239,24 +252,17 @@ fn write_parts<W: Out>(p: &PublishParts<'_>, version: Version, w: &mut W) {
         w.u16(id.get());
     }
     if version == Version::V5 {
-        match (p.properties, p.subscription_ids) {
-            (None, []) => w.u8(0),
-            (properties, subscription_ids) => w.properties(&WithSubscriptionIds { properties, subscription_ids }),
-        }
+        if p.have_properties() { w.properties(p) } else { w.u8(0) }
     }
     w.bytes(p.payload);
 }
 
-struct WithSubscriptionIds<'a> {
-    properties: Option<&'a PublishProperties>,
-    subscription_ids: &'a [u32],
-}
-
-impl Properties for WithSubscriptionIds<'_> {
+impl Properties for PublishParts<'_> {
     fn write<W: Out>(&self, w: &mut W) {
         if let Some(properties) = self.properties {
             properties.write(w);
         }
+        w.positive_u16(property::TOPIC_ALIAS, self.topic_alias);
         for &id in self.subscription_ids {
             w.subscription_id(id);
         }

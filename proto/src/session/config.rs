@@ -38,6 +38,8 @@ pub struct SessionConfig {
     pub receive_maximum: NonZeroU16,
     /// Topic aliases a client may set; 0 turns them off.
     pub topic_alias_maximum: u16,
+    /// Topic aliases used towards a client, if it allows as many.
+    pub topic_aliases_sent: u16,
     /// SUBSCRIBE and UNSUBSCRIBE packets of one client that may wait for their answer before no more is read.
     pub max_requests: usize,
     /// QoS 1 and 2 messages in flight towards one client, if it allows as many.
@@ -69,6 +71,7 @@ impl Default for SessionConfig {
             max_topic_levels: 128,
             receive_maximum: NonZeroU16::MIN.saturating_add(99),
             topic_alias_maximum: 16,
+            topic_aliases_sent: 16,
             max_requests: 16,
             outbound_window: NonZeroU16::MIN.saturating_add(99),
             outbound_queue: 1000,

@@ -45,6 +45,7 @@ impl Session {
         self.outbound = Outbound::new(
             p.receive_maximum.map_or(u16::MAX, |m| m.max(1)).min(self.config.outbound_window.get()),
             p.maximum_packet_size,
+            p.topic_alias_maximum.unwrap_or(0).min(self.config.topic_aliases_sent),
         );
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::aliases::Aliases;
 use super::inbound::ack;
 use super::{Action, Delivered, DropReason, Overflow, Session, Stage};
 use crate::codec;
@@ -35,6 +36,7 @@ pub(super) struct Outbound {
     queue_bytes: usize,
     /// QoS 1 messages in flight by shared subscriptions, which another member gets if this one leaves.
     shared: BTreeMap<PacketId, Delivery>,
+    aliases: Aliases,
     congested: bool,
 }
 
@@ -58,9 +60,10 @@ impl Slot {
 }
 
 impl Outbound {
-    pub(super) fn new(window: u16, max_packet: Option<u32>) -> Self {
+    pub(super) fn new(window: u16, max_packet: Option<u32>, aliases: u16) -> Self {
         let max_packet = max_packet.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-        Outbound { window: usize::from(window), max_packet, ..Outbound::default() }
+        let aliases = Aliases::new(aliases);
+        Outbound { window: usize::from(window), max_packet, aliases, ..Outbound::default() }
     }
 
     pub(super) fn max_packet(&self) -> Option<usize> {
@@ -161,7 +164,7 @@ impl Session {
             if self.outbound.congested {
                 return Delivered::Dropped(DropReason::Congested);
             }
-            self.actions.push_back(Action::Deliver(Outgoing::new(delivery, None, now)));
+            self.write(delivery, None, now);
             return Delivered::Sent;
         }
         if self.has_inbox {
@@ -198,7 +201,7 @@ impl Session {
             return Delivered::Dropped(DropReason::TooLarge);
         }
         self.outbound.open_numbered(id, Slot::awaiting(delivery.qos));
-        self.actions.push_back(Action::Deliver(Outgoing::new(delivery, Some(id), now)));
+        self.write(delivery, Some(id), now);
         Delivered::Sent
     }
 
@@ -228,6 +231,15 @@ impl Session {
         codec::publish_len(&outgoing.parts(), self.version).is_ok_and(|len| len <= limit)
     }
 
+    fn write(&mut self, delivery: Delivery, packet_id: Option<PacketId>, now: u64) {
+        let (version, limit) = (self.version, self.outbound.max_packet.unwrap_or(usize::MAX));
+        let mut outgoing = Outgoing::new(delivery, packet_id, now);
+        self.outbound.aliases.apply(&mut outgoing, |outgoing| {
+            codec::publish_len(&outgoing.parts(), version).is_ok_and(|len| len <= limit)
+        });
+        self.actions.push_back(Action::Deliver(outgoing));
+    }
+
     fn transmit(&mut self, delivery: Delivery, now: u64) {
         let packet_id = self.outbound.open(Slot::awaiting(delivery.qos));
         if let Some(id) = packet_id
@@ -236,7 +248,7 @@ impl Session {
         {
             self.outbound.shared.insert(id, delivery.clone());
         }
-        self.actions.push_back(Action::Deliver(Outgoing::new(delivery, packet_id, now)));
+        self.write(delivery, packet_id, now);
     }
 
     fn enqueue(&mut self, delivery: Delivery) -> Delivered {

@@ -1,8 +1,9 @@
 //! What a client with a maximum packet size is sent instead of what does not fit.
 
-use rollcall_proto::packet::{Connect, Packet, Version};
+use rollcall_proto::message::{Delivery, Message};
+use rollcall_proto::packet::{Connect, Packet, QoS, Version};
 use rollcall_proto::reason::{DisconnectReason, ReasonCode};
-use rollcall_proto::session::CloseStage;
+use rollcall_proto::session::{Action, CloseStage, Delivered};
 
 use crate::rig::*;
 
@@ -48,4 +49,25 @@ fn a_disconnect_leaves_out_what_makes_it_too_large() {
     let actions = rig.actions();
     assert_eq!(told(&actions), Some(ReasonCode::UseAnotherServer));
     assert!(matches!(&sent(&actions)[..], [Packet::Disconnect(told)] if told.properties.server_reference.is_none()));
+}
+
+#[test]
+fn an_alias_is_not_told_where_it_makes_a_message_too_large() {
+    // [MQTT-3.1.2-24]: 2 bytes of fixed header, 2 + 9 of topic, 1 of property length, the payload; 3 more with an alias.
+    let mut some = allowing(2 + 2 + 9 + 1 + 5);
+    some.properties.topic_alias_maximum = Some(1);
+    let mut rig = Rig::online_as(some, config());
+    let mut shown = |payload: &'static str| {
+        let message = Message { topic: "some/long".into(), ..message(payload) };
+        let live = Delivery { message: message.into(), ..delivery("", QoS::AtMostOnce) };
+        assert_eq!(rig.session.deliver(live, 0), Delivered::Sent);
+        let actions = rig.actions();
+        let [Action::Deliver(outgoing)] = &actions[..] else { panic!("{actions:?}") };
+        let parts = outgoing.parts();
+        (parts.topic.to_owned(), parts.topic_alias)
+    };
+    let whole = "some/long".to_owned();
+    assert_eq!(shown("12345"), (whole.clone(), None));
+    assert_eq!(shown("12"), (whole, Some(1)));
+    assert_eq!(shown("12345"), (String::new(), Some(1)));
 }

@@ -120,6 +120,60 @@ async fn a_new_certificate_is_shown_to_the_next_client_and_no_connection_is_drop
     staying.ping().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_authorities_judge_the_next_client() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (old, new) = (Authority::new(folder.path(), "old"), Authority::new(folder.path(), "new"));
+    let ca = folder.path().join("clients.pem");
+    std::fs::copy(old.file("old"), &ca).expect("the file is written");
+    let settings = [
+        "listeners.other.tls.reload=1s".to_owned(),
+        "listeners.other.tls.client_auth=required".to_owned(),
+        format!("listeners.other.tls.client_ca={}", ca.display()),
+    ];
+    let (_cluster, tls) = with_tls(&old.issue("node"), &settings.each_ref().map(String::as_str)).await;
+    let of_old = old.client(&TLS13, Some(&old.issue("earlier")));
+    let of_new = old.client(&TLS13, Some(&new.issue("later")));
+    let gets_in = |name, identity| async move {
+        RawClient::try_connect(tunnel::tls(tls, identity).await, &Options::v5(name)).await.map(|(client, _)| client)
+    };
+    let mut staying = gets_in("staying", of_old.clone()).await.expect("its authority is known");
+    assert!(gets_in("new", of_new.clone()).await.is_err());
+    replace(&new.file("new"), &ca);
+    until("the new authority is in force", SOON, || {
+        let trying = gets_in("new", of_new.clone());
+        async { trying.await.map_err(|error| error.to_string()) }
+    })
+    .await;
+    assert!(gets_in("old", of_old).await.is_err());
+    staying.ping().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_layer_is_ended_in_its_own_way() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let authority = Authority::new(folder.path(), "ca");
+    for kind in ["tls", "wss"] {
+        let kind_of = format!("listeners.other.type={kind}");
+        let (_cluster, address) = with_tls(&authority.issue("node"), &[&kind_of]).await;
+        let mut stream = tunnel::encrypted(address, authority.client(&TLS13, None)).await.expect("a handshake");
+        let goodbye = [CONNECT, &[0xE0, 0]].concat();
+        // Without a close_notify the end of the stream would be an error.
+        let mut rest = Vec::new();
+        if kind == "tls" {
+            stream.write_all(&goodbye).await.expect("it is sent");
+            stream.read_to_end(&mut rest).await.expect("a close_notify");
+        } else {
+            let mut request = format!("wss://{address}/mqtt").into_client_request().expect("a request");
+            request.headers_mut().insert("sec-websocket-protocol", "mqtt".parse().expect("a header"));
+            let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.expect("a handshake");
+            socket.send(Message::Binary(goodbye.into())).await.expect("it is sent");
+            while let Some(Ok(_)) = socket.next().await {}
+            socket.get_mut().read_to_end(&mut rest).await.expect("a close_notify");
+        }
+    }
+}
+
 fn replace(new: &Path, old: &Path) {
     std::fs::rename(new, old).expect("the file takes the other's place");
 }
@@ -266,6 +320,28 @@ async fn who_does_not_come_to_the_connect_in_time_is_closed_on_every_transport()
         }
         assert!(started.elapsed() < Duration::from_secs(5), "{kind}: {:?}", started.elapsed());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_handshake_counts_as_time_that_the_connect_takes() {
+    const LIMIT: Duration = Duration::from_secs(4);
+    let (_cluster, address) = with_listener(&["listeners.other.type=ws", "session.connect_timeout=4s"]).await;
+    let started = Instant::now();
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    tokio::time::sleep(LIMIT * 3 / 4).await;
+    let request = format!(
+        "GET /mqtt HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
+         Sec-WebSocket-Protocol: mqtt\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.expect("the handshake is asked for");
+    let mut answer = String::new();
+    while !answer.ends_with("\r\n\r\n") {
+        answer.push(char::from(stream.read_u8().await.expect("an answer")));
+    }
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+    assert!(is_hung_up(&mut stream).await && started.elapsed() >= LIMIT, "not before its time");
+    assert!(started.elapsed() < LIMIT * 3 / 2, "{:?}", started.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

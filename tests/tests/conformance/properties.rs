@@ -1,5 +1,7 @@
 //! What a PUBLISH of 5.0 carries besides its payload, and topic aliases.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use bytestring::ByteString;
 use rollcall_proto::packet::{Packet, PacketId, Publish, QoS, SubscribeOptions, Version};
@@ -16,7 +18,7 @@ crate::cases![
     a_topic_alias_stands_for_its_topic,
     topic_aliases_end_with_their_connection,
     a_topic_alias_out_of_range_ends_the_connection,
-    no_topic_alias_is_sent_to_whoever_allows_none,
+    a_client_is_sent_as_many_topic_aliases_as_it_allows,
     a_subscription_identifier_from_a_client_ends_the_connection,
     nobody_is_told_what_they_did_not_ask_for,
 ];
@@ -132,28 +134,32 @@ async fn a_topic_alias_out_of_range_ends_the_connection(broker: Broker) {
 }
 
 /// [MQTT-3.1.2-26], [MQTT-3.1.2-27], [MQTT-3.3.2-11]
-async fn no_topic_alias_is_sent_to_whoever_allows_none(broker: Broker) {
-    let topic = broker.topic("alias");
+async fn a_client_is_sent_as_many_topic_aliases_as_it_allows(broker: Broker) {
     let mut publisher = broker.connect(broker.v5("publisher")).await;
-    for topic_alias_maximum in [None, Some(0), Some(1)] {
+    let levels = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
+    let allowances = [None, Some(0), Some(1), Some(u16::MAX)];
+    for (allowed, qos) in allowances.into_iter().flat_map(|most| levels.map(|qos| (most, qos))) {
         let mut who = broker.v5("subscriber");
-        who.properties.topic_alias_maximum = topic_alias_maximum;
+        who.properties.topic_alias_maximum = allowed;
         let mut client = broker.connect(who).await;
-        client.subscribe(&broker.topic("#"), QoS::AtMostOnce).await;
-        let mut aliases = std::collections::BTreeMap::new();
+        client.subscribe(&broker.topic("#"), qos).await;
+        let (mut known, mut left_out) = (BTreeMap::new(), 0);
         for round in 0..4 {
-            for topic in [topic.clone(), broker.topic("other"), broker.topic(&format!("{round}"))] {
-                publisher.publish_with(aliased(topic.clone(), 1, "x", QoS::AtMostOnce)).await;
+            for topic in [broker.topic("alias"), broker.topic("other"), broker.topic(&format!("{round}"))] {
+                publisher.publish_with(aliased(topic.clone(), 1, "x", qos)).await;
                 let message = client.message(SOON).await;
                 let alias = message.properties.unwrap_or_default().topic_alias;
-                assert!(alias.is_none_or(|alias| (1..=topic_alias_maximum.unwrap_or(0)).contains(&alias)), "{alias:?}");
+                assert!(alias.is_none_or(|alias| (1..=allowed.unwrap_or(0)).contains(&alias)), "{alias:?}");
                 if let Some(alias) = alias.filter(|_| !message.topic.is_empty()) {
-                    aliases.insert(alias, message.topic.clone());
+                    known.insert(alias, message.topic.clone());
                 }
-                let shown = if message.topic.is_empty() { &aliases[&alias.expect("an alias")] } else { &message.topic };
+                left_out += usize::from(message.topic.is_empty());
+                let shown = if message.topic.is_empty() { &known[&alias.expect("an alias")] } else { &message.topic };
                 assert_eq!(*shown, topic);
             }
         }
+        // The second and later ones of "alias", and of "other".
+        assert_eq!(left_out, 3 * usize::from(allowed.unwrap_or(0).min(2)), "{allowed:?} {qos:?}");
     }
 }
 

@@ -16,6 +16,7 @@ crate::cases![
     a_live_message_has_the_retain_flag_only_where_that_is_asked_for,
     a_subscription_made_again_is_sent_what_is_retained_again,
     wildcards_find_every_retained_message_once,
+    a_session_that_is_offline_right_after_its_suback_is_still_owed_what_is_retained,
 ];
 
 const LEVELS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
@@ -215,5 +216,29 @@ async fn wildcards_find_every_retained_message_once(broker: Broker) {
         let mut found: Vec<_> = found.into_iter().map(|message| message.payload).collect();
         found.sort();
         assert_eq!(found, expected, "{filter}");
+    }
+}
+
+/// [MQTT-3.3.1-9], [MQTT-3.3.1-6/3.1.1]
+async fn a_session_that_is_offline_right_after_its_suback_is_still_owed_what_is_retained(broker: Broker) {
+    const TOPICS: usize = 300;
+    let mut publisher = broker.connect(broker.v5("publisher")).await;
+    for number in 0..TOPICS {
+        publisher.retain(&broker.topic(&format!("{number}")), b"kept").await;
+    }
+    for version in VERSIONS {
+        let mut who = broker.who(version, "leaves");
+        who.clean_start = false;
+        who.properties.session_expiry = Some(60);
+        let mut client = broker.connect(who.clone()).await;
+        client.subscribe(&broker.topic("#"), QoS::AtLeastOnce).await;
+        drop(client);
+        let mut again = broker.connect(who).await;
+        let mut missing: std::collections::BTreeSet<String> =
+            (0..TOPICS).map(|number| broker.topic(&format!("{number}")).to_string()).collect();
+        while !missing.is_empty() {
+            missing.remove(&*again.message(SOON).await.topic);
+        }
+        again.disconnect().await;
     }
 }
