@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng as _};
-use rollcall_proto::packet::QoS;
+use rollcall_proto::packet::{QoS, SubscribeOptions};
+use rollcall_proto::properties::SubscribeProperties;
 use rollcall_tests::client::{Options, RawClient, SOON};
 use rollcall_tests::cluster::TestCluster;
 use rollcall_tests::footprint::{memory, peak_memory};
@@ -29,6 +30,9 @@ struct Arguments {
     idle: usize,
     #[arg(long, default_value_t = 1_000)]
     hostile: usize,
+    /// Subscriptions that the idle ones have between them, all different, with wildcards.
+    #[arg(long, default_value_t = 1_000_000)]
+    filters: usize,
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
@@ -36,7 +40,7 @@ struct Arguments {
     #[arg(long, default_value_t = 4.0)]
     most_slower: f64,
     /// MiB that the broker may take.
-    #[arg(long, default_value_t = 1_024)]
+    #[arg(long, default_value_t = 2_048)]
     most_memory: u64,
 }
 
@@ -54,10 +58,22 @@ async fn main() -> ExitCode {
     let cluster = TestCluster::start_with(1, &["session.connect_timeout=2s"]).await;
     let (address, pid) = (cluster.nodes[0].mqtt(), cluster.nodes[0].pid());
     let quiet = measure(address, time).await;
-    println!("alone             {quiet}; {} MiB", memory(pid) >> 20);
-    let idle = connect_idle(address, arguments.idle).await;
+    println!("  alone          {quiet}; {} MiB", memory(pid) >> 20);
+    let mut idle = connect_idle(address, arguments.idle).await;
     let with_idle = measure(address, time).await;
-    println!("{:>6} idle        {with_idle}; {} MiB", idle.len(), memory(pid) >> 20);
+    println!("{:>7} idle     {with_idle}; {} MiB", idle.len(), memory(pid) >> 20);
+    let started = Instant::now();
+    let subscribing = tokio::spawn(async move {
+        for (number, client) in idle.iter_mut().enumerate() {
+            subscribe_widely(client, number, arguments.filters / arguments.idle.max(1)).await;
+        }
+        (idle, started.elapsed())
+    });
+    let while_subscribing = measure(address, time).await;
+    println!("while they subscribe {while_subscribing}; {} MiB", memory(pid) >> 20);
+    let (_idle, took) = subscribing.await.expect("they subscribe");
+    let with_filters = measure(address, time).await;
+    println!("{:>7} filters  {with_filters}; {} MiB, after {took:.0?}", arguments.filters, memory(pid) >> 20);
     let (over, acts) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let mut crowd = JoinSet::new();
     for number in 0..arguments.hostile {
@@ -75,8 +91,9 @@ async fn main() -> ExitCode {
     over.store(true, Ordering::Relaxed);
     crowd.join_all().await;
     let (peak, acts) = (peak_memory(pid) >> 20, acts.load(Ordering::Relaxed));
-    println!("{:>6} hostile     {hostile}; {peak} MiB at most; {acts} acts", arguments.hostile);
-    let slower = hostile.quantile(0.99).as_secs_f64() / quiet.quantile(0.99).as_secs_f64();
+    println!("{:>7} hostile  {hostile}; {peak} MiB at most; {acts} acts", arguments.hostile);
+    let worst = hostile.quantile(0.99).max(while_subscribing.quantile(0.99));
+    let slower = worst.as_secs_f64() / quiet.quantile(0.99).as_secs_f64();
     println!("p99 {slower:.2} times the quiet one");
     if slower > arguments.most_slower || peak > arguments.most_memory {
         return ExitCode::FAILURE;
@@ -114,6 +131,17 @@ async fn connect_idle(address: SocketAddr, count: usize) -> Vec<RawClient> {
     }
     idle.extend(connecting.join_all().await);
     idle
+}
+
+/// So many filters that nobody else has.
+async fn subscribe_widely(client: &mut RawClient, number: usize, count: usize) {
+    const AT_ONCE: usize = 100;
+    let filters: Vec<String> = (0..count).map(|place| format!("idle/{number}/+/{place}/#")).collect();
+    for some in filters.chunks(AT_ONCE) {
+        let asked: Vec<_> = some.iter().map(|filter| (&**filter, SubscribeOptions::default())).collect();
+        let suback = client.subscribe_with(&asked, SubscribeProperties::default()).await;
+        assert!(suback.reasons.iter().all(|reason| !reason.is_error()), "a subscription is refused");
+    }
 }
 
 /// One bad thing after the other, each on a connection of its own; whatever becomes of it is right.
