@@ -6,6 +6,7 @@ mod cluster;
 mod events;
 mod extract;
 mod health;
+mod nodes;
 mod openapi;
 mod problem;
 mod sessions;
@@ -127,7 +128,9 @@ fn routes() -> OpenApiRouter<AdminState> {
         .routes(routes!(health::metrics))
         .routes(routes!(openapi::document))
         .routes(routes!(cluster::cluster))
-        .routes(routes!(cluster::nodes))
+        .routes(routes!(nodes::nodes))
+        .routes(routes!(nodes::remove))
+        .routes(routes!(nodes::drain))
         .routes(routes!(cluster::limits, cluster::set_limits))
         .routes(routes!(sessions::sessions))
         .routes(routes!(sessions::session, sessions::kick))

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 use ureq::{Agent, Body, http::Response};
 
+mod members;
 mod table;
 
 pub(crate) use table::Table;
@@ -55,6 +56,18 @@ enum What {
         #[arg(long)]
         purge: bool,
     },
+    /// Stop a node gracefully: its clients are sent to the others, then its process ends
+    Drain {
+        node: String,
+        /// Return as soon as it is asked
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// The membership of a node
+    Node {
+        #[command(subcommand)]
+        what: Membership,
+    },
     /// Lifecycle events, one JSON object a line
     Events {
         /// Those behind this position; without it, from the oldest kept
@@ -66,6 +79,17 @@ enum What {
     },
     /// The limits of the cluster
     Limits,
+}
+
+#[derive(Debug, Subcommand)]
+enum Membership {
+    /// Have a node leave the cluster for good: what it holds moves to the others first
+    Remove {
+        name: String,
+        /// Return as soon as it is leaving
+        #[arg(long)]
+        no_wait: bool,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +121,8 @@ pub fn run(options: Options) -> Result<(), Error> {
             print_items(&cluster["groups"], &["group", "leader", "term", "applied", "state_hash"]);
         }),
         What::Nodes => {
-            node.pages("nodes", "", &["name", "state", "connections", "mqtt_address", "http_address", "version"])
+            let columns = ["name", "state", "leaving", "connections", "mqtt_address", "http_address", "version"];
+            node.pages("nodes", "", &columns)
         }
         What::Sessions { prefix, node: on, online } => {
             let mut query = String::new();
@@ -118,12 +143,15 @@ pub fn run(options: Options) -> Result<(), Error> {
         What::Events { after, follow: false } => node.events(*after),
         What::Events { after, follow: true } => node.follow(*after),
         What::Limits => node.show("limits", print_fields),
+        What::Drain { node: name, no_wait } => node.drain(name, !no_wait),
+        What::Node { what: Membership::Remove { name, no_wait } } => node.remove(name, !no_wait),
     }
 }
 
 struct Node<'a> {
     agent: Agent,
     options: &'a Options,
+    url: String,
 }
 
 impl<'a> Node<'a> {
@@ -136,24 +164,28 @@ impl<'a> Node<'a> {
             .timeout_per_read(Some(SILENCE))
             .build()
             .new_agent();
-        Self { agent, options }
+        Self { agent, options, url: options.url.clone() }
     }
 
     fn url(&self, path: &str) -> String {
-        format!("{}/api/v1/{path}", self.options.url.trim_end_matches('/'))
+        format!("{}/api/v1/{path}", self.url.trim_end_matches('/'))
     }
 
     fn send(&self, method: &str, path: &str, accept: &str) -> Result<Response<Body>, Error> {
         let url = self.url(path);
-        let mut request = match method {
-            "DELETE" => self.agent.delete(&url),
-            _ => self.agent.get(&url),
-        }
-        .header("accept", accept);
-        if let Some(token) = &self.options.token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        let mut answer = request.call().map_err(|cause| Error::Unreachable { url, cause: Box::new(cause) })?;
+        let token = self.options.token.as_ref().map(|token| format!("Bearer {token}"));
+        let headers = [("accept", Some(accept.to_owned())), ("authorization", token)];
+        let headers = headers.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
+        let answer = match method {
+            "POST" => {
+                headers.fold(self.agent.post(&url), |request, (name, value)| request.header(name, value)).send_empty()
+            }
+            "DELETE" => {
+                headers.fold(self.agent.delete(&url), |request, (name, value)| request.header(name, value)).call()
+            }
+            _ => headers.fold(self.agent.get(&url), |request, (name, value)| request.header(name, value)).call(),
+        };
+        let mut answer = answer.map_err(|cause| Error::Unreachable { url, cause: Box::new(cause) })?;
         if answer.status().is_success() {
             return Ok(answer);
         }

@@ -11,7 +11,7 @@ use bytestring::ByteString;
 use rollcall_cluster::{Cluster, Unavailable};
 use rollcall_proto::packet::QoS;
 use rollcall_proto::reason::DisconnectReason;
-use rollcall_proto::schema::roster::Limits;
+use rollcall_proto::schema::roster::{Limits, NodeState};
 use rollcall_proto::schema::shard::{self, InboxLimits};
 use rollcall_proto::session::{ClientIdPolicy, KeepAliveGrace, KeepAliveOutside, Overflow, SessionConfig};
 use tokio::sync::watch;
@@ -165,7 +165,7 @@ impl Node {
         let roster = self.cluster.roster();
         roster
             .nodes()
-            .filter(|node| node.id != self.cluster.me() && roster.is_current(node.id, node.epoch))
+            .filter(|node| node.id != self.cluster.me() && node.state() == NodeState::Up && !node.leaving)
             .map(|node| ByteString::from(node.mqtt_address.as_str()))
             .collect()
     }

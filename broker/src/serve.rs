@@ -61,8 +61,12 @@ async fn run_node(config: Config, metrics: PrometheusHandle, mut stop: watch::Re
         let _ended = ended;
         let node = Node::start(&config).await?;
         state.attach(node.cluster.clone());
+        let mut drain_asked = node.cluster.drain_asked();
         // An error means that nobody can say stop any more, which is one.
-        let _ = stop.wait_for(|stop| *stop).await;
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => {}
+            _ = drain_asked.wait_for(|asked| *asked) => tracing::info!("an operator has asked this node to drain"),
+        }
         node.drain().await;
         Ok::<(), node::Error>(())
     };

@@ -1,5 +1,6 @@
 //! The handle to this node's part in the cluster.
 
+mod members;
 mod start;
 mod status;
 
@@ -25,10 +26,12 @@ use crate::groups::{GroupError, Groups};
 use crate::lease::Leases;
 use crate::pending::{Answer, Ticket};
 use crate::propose::{Proposals, Unavailable};
+use crate::raft::peers::Peers;
 use crate::replica::Replica;
 use crate::roster::{NodeId, Roster, Session};
 use crate::shard::{InboxReader, Shards};
 
+pub use members::Refused;
 pub use status::GroupStatus;
 
 /// Why this node cannot start.
@@ -101,6 +104,8 @@ struct Inner {
     /// Why the disk has failed, if it has.
     disk: watch::Receiver<Option<String>>,
     draining: AtomicBool,
+    drain_asked: watch::Sender<bool>,
+    peers: Peers,
     _data_dir: DataDir,
 }
 

@@ -159,6 +159,10 @@ impl Groups {
         self.running.read().groups.values().cloned().collect()
     }
 
+    pub(crate) fn me(&self) -> NodeId {
+        self.ground.me
+    }
+
     pub(crate) fn log(&self) -> &RaftLog {
         &self.ground.log
     }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use rollcall_proto::schema::node::{JoinReply, JoinRequest, Joined, NotLeader, join_reply};
+use rollcall_proto::schema::node::{self as wire, JoinReply, JoinRequest, Joined, NotLeader, join_reply};
+use rollcall_proto::schema::roster::{NodeLeaving, NodeState, command, outcome};
 use tokio::time::timeout;
 use tonic::Status;
 
 use crate::courier::Office;
 use crate::groups::Group;
+use crate::propose::Proposals;
 use crate::raft::Member;
 use crate::server::PROTOCOL;
 
@@ -16,6 +18,7 @@ pub(crate) struct Admission {
     pub office: Arc<Office>,
     /// The roster's.
     pub group: Arc<Group>,
+    pub proposals: Proposals,
 }
 
 impl Admission {
@@ -31,13 +34,8 @@ impl Admission {
 
     async fn admit(&self, asked: &JoinRequest) -> join_reply::Result {
         let Some(newcomer) = &asked.member else { return refused("a request to join that does not say who asks") };
-        let namesake = {
-            let roster = self.office.replica.roster();
-            roster.nodes().find(|node| node.name == newcomer.name && node.id != newcomer.id).map(|node| node.id)
-        };
-        if let Some(other) = namesake {
-            let why = format!("the name {} belongs to another node of this cluster ({other:x})", newcomer.name);
-            return refused(&format!("{why}; give this one another node.name"));
+        if let Err(why) = self.make_way(newcomer).await {
+            return refused(&why);
         }
         if self.group.member(newcomer.id).is_some() {
             return join_reply::Result::Joined(Joined {});
@@ -54,6 +52,40 @@ impl Admission {
                 join_reply::Result::NotLeader(NotLeader { leader: self.group.leader() })
             }
             Err(_) => join_reply::Result::NotLeader(NotLeader { leader: None }),
+        }
+    }
+
+    /// A node that has lost its disk comes back as another of its name: the one it was is to leave. It may only come when
+    /// that one is known to be down, so that no two of the name ever serve.
+    async fn make_way(&self, newcomer: &wire::Member) -> Result<(), String> {
+        let (namesake, leaving) = {
+            let roster = self.office.replica.roster();
+            let namesake = roster.nodes().find(|node| node.name == newcomer.name && node.id != newcomer.id).cloned();
+            (namesake, roster.leaving().cloned())
+        };
+        let Some(namesake) = namesake else { return Ok(()) };
+        let name = &namesake.name;
+        if matches!(namesake.state(), NodeState::Up | NodeState::Draining) {
+            return Err(format!(
+                "the name {name} belongs to another node of this cluster ({:x}), which is up: give this one another \
+                 node.name; if it is the same that has lost its disk, wait for cluster.node_timeout",
+                namesake.id
+            ));
+        }
+        if namesake.leaving {
+            return Ok(());
+        }
+        if let Some(leaving) = leaving {
+            return Err(format!("{} is leaving the cluster, and one node is replaced at a time: wait", leaving.name));
+        }
+        tracing::info!(node = name, "a node has come back without its disk: it takes the place of what it was");
+        let leaving = NodeLeaving { node: namesake.id };
+        match self.proposals.ask(command::Kind::NodeLeaving(leaving)).await {
+            Ok(answer) => match &answer.outcome {
+                outcome::Kind::Conflict(conflict) => Err(conflict.why.clone()),
+                _ => Ok(()),
+            },
+            Err(error) => Err(error.to_string()),
         }
     }
 

@@ -50,7 +50,7 @@ pub mod wanted;
 mod wills;
 
 pub use clock::boottime;
-pub use cluster::{Claimed, Cluster, GroupStatus, NotReady, StartError, Subscribed};
+pub use cluster::{Claimed, Cluster, GroupStatus, NotReady, Refused, StartError, Subscribed};
 pub use config::Config;
 pub use groups::GroupError;
 pub use propose::Unavailable;

@@ -15,7 +15,11 @@ use crate::server::PROTOCOL;
 
 /// Between two rounds of asking peers that have not all answered.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
+/// Between two questions of a node that is not up, whether it is still a member.
+const STILL_ONE: Duration = Duration::from_secs(2);
+
 /// Brings an empty node into its cluster.
+#[derive(Clone)]
 pub(crate) struct Formation {
     pub config: Arc<Config>,
     pub raft: Raft,
@@ -40,6 +44,28 @@ impl Formation {
                 said = what;
             }
             sleep(ASK_AGAIN).await;
+        }
+    }
+
+    /// A node that was removed while it was away is told nothing by the log: it asks, and says so.
+    pub(crate) async fn watch_removal(self) {
+        let mut told = false;
+        loop {
+            sleep(STILL_ONE).await;
+            let is_up = *self.replica.epoch().borrow() != 0;
+            if is_up || told || !matches!(self.raft.is_initialized().await, Ok(true)) {
+                continue;
+            }
+            for address in self.config.peers.iter().filter(|address| **address != self.config.rpc_advertise) {
+                if self.hello(address).await.is_ok_and(|reply| reply.removed) {
+                    told = true;
+                    tracing::error!(
+                        told_by = address,
+                        "this node was removed from the cluster: empty its node.data_dir to let it join as a new one"
+                    );
+                    break;
+                }
+            }
         }
     }
 

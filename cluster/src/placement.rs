@@ -1,6 +1,7 @@
 //! Where shards are, carried out: every node runs the shards that the roster places on it and lets go of the others;
 //! each shard's leader brings the group's members to what the roster says; the roster's leader plans.
 
+mod electorate;
 mod planner;
 mod tender;
 

@@ -15,7 +15,7 @@ mod subscription;
 mod tests;
 mod will;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rollcall_proto::schema::roster::{
@@ -60,6 +60,8 @@ pub struct Roster {
     /// By shard number, which begins at 1.
     placements: Vec<Placement>,
     replicas: u32,
+    /// Nodes that are members no more.
+    removed: BTreeSet<NodeId>,
 }
 
 /// A connection that no longer owns its session.
@@ -202,6 +204,8 @@ impl Roster {
             Some(Kind::NodeDraining(_)) => self.node_draining(proposer),
             Some(Kind::NodeStopped(_)) => self.node_stopped(proposer),
             Some(Kind::NodeDown(down)) => self.node_down(down, effects),
+            Some(Kind::NodeLeaving(leaving)) => self.node_leaving(leaving.node),
+            Some(Kind::NodeRemoved(removed)) => self.node_removed(removed.node, effects),
             Some(Kind::Reap(reap)) => self.reap(proposer, reap, effects),
             Some(Kind::Found(found)) => self.found(found, effects),
             Some(Kind::NodeUp(_)) => conflict("a node that is up cannot come up"),
@@ -254,6 +258,20 @@ impl Roster {
 
     pub fn node(&self, id: NodeId) -> Option<&Node> {
         self.nodes.get(&id)
+    }
+
+    /// While a node is replaced there are two of its name: the newer one counts.
+    pub fn node_named(&self, name: &str) -> Option<&Node> {
+        self.nodes.values().filter(|node| node.name == name).min_by_key(|node| node.leaving)
+    }
+
+    pub fn was_removed(&self, id: NodeId) -> bool {
+        self.removed.contains(&id)
+    }
+
+    /// The node that is on its way out of the cluster.
+    pub fn leaving(&self) -> Option<&Node> {
+        self.nodes.values().find(|node| node.leaving)
     }
 
     /// Ended node epochs whose sessions still have to be released.

@@ -9,7 +9,7 @@ use openraft::raft::{TransferLeaderRequest, VoteRequest};
 use prost::Message as _;
 use rollcall_proto::schema::node::{self as wire, confirm_reply, node_server::Node, propose_reply};
 use rollcall_storage::Snapshots;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -26,12 +26,13 @@ use crate::raft::receive::Receiver;
 use crate::raft::wire::{from_log_id, from_vote, to_log_id, to_snapshot_meta, to_vote};
 use crate::raft::{LogId, ROSTER, Snapshot, TypeConfig};
 use crate::replica::Replica;
+use crate::roster::NodeId;
 use crate::scribe::NotLeader;
 use crate::shard::ShardReplica;
 use crate::shard::serve::{serve_inbox, serve_retained};
 
 /// Of the messages between nodes; nodes of different ones do not talk.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 /// Messages that may wait in a stream of answers.
 const AHEAD: usize = 64;
 /// Events in one piece.
@@ -48,6 +49,7 @@ pub(crate) struct Server {
     pub admission: Admission,
     pub received: Arc<Received>,
     pub peers: Peers,
+    pub drain_asked: watch::Sender<bool>,
 }
 
 #[tonic::async_trait]
@@ -77,11 +79,18 @@ impl Node for Server {
             peers_hash: self.peers_hash,
             rpc_address: self.config.rpc_advertise.clone(),
             member: roster.member(asked.node).is_some(),
+            removed: self.replica.roster().was_removed(asked.node),
         }))
     }
 
     async fn join(&self, request: Request<wire::JoinRequest>) -> Result<Response<wire::JoinReply>, Status> {
         self.admission.join(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn drain(&self, request: Request<wire::DrainRequest>) -> Result<Response<wire::DrainReply>, Status> {
+        self.is_for_me(request.into_inner().node)?;
+        self.drain_asked.send_replace(true);
+        Ok(Response::new(wire::DrainReply {}))
     }
 
     type AppendStream = Replies<wire::AppendReply>;
@@ -97,6 +106,7 @@ impl Node for Server {
 
     async fn vote(&self, request: Request<wire::VoteRequest>) -> Result<Response<wire::VoteReply>, Status> {
         let asked = request.into_inner();
+        self.is_for_me(asked.to)?;
         let group = self.group(asked.group)?;
         self.refuse_empty_vote(&group).await?;
         let mut rpc: VoteRequest<TypeConfig> =
@@ -116,6 +126,7 @@ impl Node for Server {
         request: Request<wire::TransferLeaderRequest>,
     ) -> Result<Response<wire::TransferLeaderReply>, Status> {
         let asked = request.into_inner();
+        self.is_for_me(asked.to)?;
         let from = to_vote(asked.from).map_err(invalid)?;
         let rpc = TransferLeaderRequest::new(from, asked.to, asked.last.as_ref().map(to_log_id));
         let raft = &self.group(asked.group)?.raft;
@@ -131,6 +142,7 @@ impl Node for Server {
         let mut first = chunks.message().await?.ok_or_else(|| Status::invalid_argument("an empty snapshot"))?;
         let head = first.head.take().ok_or_else(|| Status::invalid_argument("a snapshot without a head"))?;
         let described = head.meta.ok_or_else(|| Status::invalid_argument("a snapshot without a description"))?;
+        self.is_for_me(head.to)?;
         let vote = to_vote(head.vote).map_err(invalid)?;
         let meta = to_snapshot_meta(&described).map_err(invalid)?;
         let group = self.group(head.group)?;
@@ -239,6 +251,12 @@ impl Node for Server {
 }
 
 impl Server {
+    /// Whoever has lost its disk comes back as another at the same address, and must not speak for what it was.
+    fn is_for_me(&self, node: NodeId) -> Result<(), Status> {
+        let other = "this is another node than the one that is meant";
+        if node == self.replica.me() { Ok(()) } else { Err(Status::failed_precondition(other)) }
+    }
+
     fn group(&self, number: u32) -> Result<Arc<Group>, Status> {
         self.groups.get(number).ok_or_else(|| Status::unavailable(format!("group {number} does not run on this node")))
     }

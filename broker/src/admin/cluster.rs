@@ -5,7 +5,7 @@ use std::io;
 use axum::{Json, extract::State};
 use rollcall_cluster::roster::{NodeId, Roster};
 use rollcall_cluster::{Cluster, GroupStatus};
-use rollcall_proto::schema::roster::{Limits, Node, NodeState};
+use rollcall_proto::schema::roster::Limits;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -157,73 +157,6 @@ impl io::Write for Fnv {
 /// A member that has never been up has no name yet.
 pub(super) fn name_of(roster: &Roster, id: NodeId) -> String {
     roster.node(id).map_or_else(|| format!("{id:x}"), |node| node.name.clone())
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-pub struct NodeList {
-    items: Vec<NodeView>,
-    /// Always null: all nodes are on one page.
-    next: Option<String>,
-    seq: u64,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-pub struct NodeView {
-    name: String,
-    /// Random, from the node's disk; hexadecimal.
-    id: String,
-    /// `up`, `draining`, `stopped` or `down`.
-    state: &'static str,
-    /// When it entered the state, in milliseconds since 1970.
-    since: u64,
-    /// Rises with every start.
-    epoch: u64,
-    connections: u64,
-    mqtt_address: String,
-    rpc_address: String,
-    http_address: String,
-    version: String,
-}
-
-impl From<&Node> for NodeView {
-    fn from(node: &Node) -> Self {
-        Self {
-            name: node.name.clone(),
-            id: format!("{:016x}", node.id),
-            state: state_name(node.state()),
-            since: node.since,
-            epoch: node.epoch,
-            connections: node.connections,
-            mqtt_address: node.mqtt_address.clone(),
-            rpc_address: node.rpc_address.clone(),
-            http_address: node.http_address.clone(),
-            version: node.version.clone(),
-        }
-    }
-}
-
-fn state_name(state: NodeState) -> &'static str {
-    match state {
-        NodeState::Up => "up",
-        NodeState::Draining => "draining",
-        NodeState::Stopped => "stopped",
-        NodeState::Down | NodeState::Unspecified => "down",
-    }
-}
-
-/// The nodes and their states.
-#[utoipa::path(
-    get, path = "/api/v1/nodes", tag = "cluster",
-    responses(
-        (status = 200, description = "The nodes", body = NodeList),
-        (status = 503, description = "Starting", body = Problem, content_type = "application/problem+json"),
-    )
-)]
-pub(super) async fn nodes(State(state): State<AdminState>) -> Result<Json<NodeList>, Problem> {
-    let roster = state.cluster()?.roster();
-    let mut items: Vec<NodeView> = roster.nodes().map(NodeView::from).collect();
-    items.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(Json(NodeList { items, next: None, seq: roster.seq() }))
 }
 
 /// Limits of the whole cluster; null is no limit.

@@ -4,7 +4,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use rollcall_cluster::Unavailable;
+use rollcall_cluster::{Refused, Unavailable};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -58,6 +58,10 @@ impl Problem {
         Self::new(status, "bad-body", "The body cannot be understood", detail)
     }
 
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "not-now", "The cluster refuses this as it is now", detail)
+    }
+
     pub fn gone(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::GONE, "events-gone", "These events are no longer kept", detail)
     }
@@ -83,6 +87,16 @@ impl Problem {
     /// On one line.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(cause: Refused) -> Self {
+        match cause {
+            Refused::Now(why) => Self::conflict(why),
+            Refused::Unreachable(_) => Self::unavailable(cause.to_string()),
+            Refused::Unavailable(cause) => cause.into(),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use super::{
     AdminState,
     cluster::name_of,
     extract::{PathOf, QueryOf},
+    nodes::names,
     problem::Problem,
 };
 
@@ -192,10 +193,8 @@ fn no_session(client_id: &str) -> Problem {
 }
 
 fn node_id(roster: &Roster, name: &str) -> Result<u64, Problem> {
-    roster.nodes().find(|node| node.name == name).map(|node| node.id).ok_or_else(|| {
-        let names: Vec<&str> = roster.nodes().map(|node| node.name.as_str()).collect();
-        Problem::bad_request(format!("node={name}: there are {}", names.join(", ")))
-    })
+    let named = roster.node_named(name).map(|node| node.id);
+    named.ok_or_else(|| Problem::bad_request(format!("node={name}: there are {}", names(roster))))
 }
 
 /// Hexadecimal, so that any client id goes through any URL.

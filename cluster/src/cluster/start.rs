@@ -80,6 +80,7 @@ impl Cluster {
         let (proposer, proposals) = Proposer::new(config.clone(), replica.clone(), courier);
         let shards = Shards::new(office.clone());
         let barrier = watch::Sender::new(0);
+        let drain_asked = watch::Sender::new(false);
         let disk = watch_disk(groups.clone(), leases.clone(), replica.clone());
         let inner = Inner {
             config: config.clone(),
@@ -93,6 +94,8 @@ impl Cluster {
             shards: shards.clone(),
             disk,
             draining: AtomicBool::new(false),
+            drain_asked: drain_asked.clone(),
+            peers: peers.clone(),
             _data_dir: data_dir,
         };
         let server = Server {
@@ -101,21 +104,13 @@ impl Cluster {
             groups: groups.clone(),
             replica: replica.clone(),
             desk: desk.clone(),
-            admission: Admission { office: office.clone(), group: roster.clone() },
+            admission: Admission { office: office.clone(), group: roster.clone(), proposals: proposals.clone() },
+            drain_asked: drain_asked.clone(),
             received: Arc::new(Received::default()),
             peers: peers.clone(),
         };
         tokio::spawn(serve(server, listener));
-        let formation = Formation {
-            config: config.clone(),
-            raft: roster.raft.clone(),
-            replica: replica.clone(),
-            peers: peers.clone(),
-        };
-        tokio::spawn(async move {
-            formation.run().await;
-            proposer.run().await;
-        });
+        arrive(&office, roster, proposer);
         let announcing = desk.clone();
         tokio::spawn(async move { announcing.run().await });
         tokio::spawn(watch_fence(leases.clone(), replica.clone()));
@@ -141,6 +136,21 @@ impl Cluster {
         tokio::spawn(Follower { config, replica, desk, peers, leases, barrier }.run());
         Cluster { inner: Arc::new(inner) }
     }
+}
+
+/// Brings this node into its cluster; from then on its commands leave.
+fn arrive(office: &Office, roster: &Group, proposer: Proposer) {
+    let formation = Formation {
+        config: office.config.clone(),
+        raft: roster.raft.clone(),
+        replica: office.replica.clone(),
+        peers: office.peers.clone(),
+    };
+    tokio::spawn(formation.clone().watch_removal());
+    tokio::spawn(async move {
+        formation.run().await;
+        proposer.run().await;
+    });
 }
 
 /// Whole segments are dropped, so a short retention needs small ones.

@@ -1,19 +1,17 @@
-//! What the roster's leader decides for all: who votes in the roster, and which nodes hold which shards.
+//! What the roster's leader decides for all: which nodes hold which shards, and who votes in the roster.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use openraft::ChangeMembers;
 use rollcall_proto::schema::roster::{Place, Placement, command};
 use tokio::time::Instant;
 
+use super::electorate::Electorate;
 use crate::courier::{Courier, Office};
 use crate::groups::Group;
 use crate::propose::Proposals;
 use crate::roster::{NodeId, plan};
 
-/// Entries by which a learner may be behind when it becomes a voter.
-const BEHIND: u64 = 100;
 /// Shards looked at in one go to see whether their members have settled.
 const LOOKS: usize = 8;
 
@@ -21,6 +19,7 @@ pub(crate) struct Planner {
     office: Arc<Office>,
     group: Arc<Group>,
     proposals: Proposals,
+    electorate: Electorate,
     /// The term the rest belongs to, and since when this node leads in it.
     term: u64,
     since: Instant,
@@ -30,7 +29,8 @@ pub(crate) struct Planner {
 
 impl Planner {
     pub(crate) fn new(office: Arc<Office>, group: Arc<Group>, proposals: Proposals) -> Self {
-        Planner { office, group, proposals, term: 0, since: Instant::now(), unsettled: BTreeSet::new() }
+        let electorate = Electorate { office: office.clone(), group: group.clone(), proposals: proposals.clone() };
+        Planner { office, group, proposals, electorate, term: 0, since: Instant::now(), unsettled: BTreeSet::new() }
     }
 
     /// While this node leads the roster.
@@ -41,34 +41,8 @@ impl Planner {
             let roster = self.office.replica.roster();
             self.unsettled = roster.placements().iter().map(|placement| placement.shard).collect();
         }
-        self.promote().await;
         self.place().await;
-    }
-
-    /// Learners that have caught up become voters, as many as leave an odd number.
-    async fn promote(&self) {
-        let metrics = self.group.metrics();
-        if metrics.membership_config != metrics.committed_membership_config {
-            return;
-        }
-        let membership = metrics.membership_config.membership();
-        let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
-        let last = metrics.last_log_index.unwrap_or(0);
-        let matched = |id: &NodeId| metrics.replication.as_ref()?.get(id).copied().flatten();
-        let ready = |id: &NodeId| {
-            self.office.desk.is_in_touch(*id) && matched(id).is_some_and(|matched| matched.index + BEHIND >= last)
-        };
-        let learners = membership.nodes().map(|(id, _)| *id).filter(|id| !voters.contains(id));
-        let candidates: Vec<NodeId> = learners.filter(ready).collect();
-        let count = promotions(voters.len(), candidates.len(), self.office.config.voters);
-        if count == 0 {
-            return;
-        }
-        let promoted: BTreeSet<NodeId> = candidates.into_iter().take(count).collect();
-        match self.group.raft.change_membership(ChangeMembers::AddVoterIds(promoted), true).await {
-            Ok(_) => tracing::info!(voters = voters.len() + count, "the roster has more voters"),
-            Err(error) => tracing::warn!(%error, "learners could not become voters"),
-        }
+        self.electorate.look(self.unsettled.is_empty()).await;
     }
 
     async fn place(&mut self) {
@@ -96,9 +70,10 @@ impl Planner {
         let members = self.group.members();
         let voters = self.group.voters();
         let roster = self.office.replica.roster();
-        let nodes: Vec<NodeId> = members.into_keys().filter(|id| roster.node(*id).is_some()).collect();
+        let stays = |id: &NodeId| roster.node(*id).is_some_and(|node| !node.leaving);
+        let nodes: Vec<NodeId> = members.into_keys().filter(stays).collect();
         // The first placement is better made when all are there than mended afterwards.
-        let all_there = voters.iter().all(|voter| nodes.contains(voter));
+        let all_there = voters.iter().all(|voter| roster.node(*voter).is_some());
         if !all_there && self.since.elapsed() < self.office.config.node_timeout {
             return Vec::new();
         }
@@ -134,26 +109,4 @@ impl Planner {
 
 fn set(members: &[NodeId]) -> BTreeSet<NodeId> {
     members.iter().copied().collect()
-}
-
-/// How many candidates become voters: the voters are then an odd number, and no more than may be.
-fn promotions(voters: usize, candidates: usize, most: usize) -> usize {
-    let reachable = (voters + candidates).min(most);
-    let odd = if reachable % 2 == 1 { reachable } else { reachable.saturating_sub(1) };
-    odd.saturating_sub(voters)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn learners_become_voters_only_in_numbers_that_leave_them_odd_and_few_enough() {
-        let cases = [((1, 1, 5), 0), ((1, 2, 5), 2), ((3, 1, 5), 0), ((3, 2, 5), 2), ((3, 5, 5), 2), ((5, 4, 5), 0)];
-        for ((voters, candidates, most), expected) in cases {
-            assert_eq!(promotions(voters, candidates, most), expected, "{voters} voters, {candidates} candidates");
-        }
-        assert_eq!(promotions(2, 1, 5), 1, "an even beginning is mended");
-        assert_eq!(promotions(7, 2, 5), 0, "nobody is demoted");
-    }
 }

@@ -21,6 +21,7 @@ use super::peers::Peers;
 use super::trunk::Broken;
 use super::wire::{from_entry, from_log_id, from_vote, to_log_id, to_vote};
 use super::{Member, Snapshot, TypeConfig, Vote};
+use crate::roster::NodeId;
 
 /// Bytes of one piece of a snapshot.
 const CHUNK: usize = 256 << 10;
@@ -38,19 +39,20 @@ pub(crate) struct Network {
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Peer;
 
-    async fn new_client(&mut self, _target: u64, node: &Member) -> Peer {
-        self.peer(node, false)
+    async fn new_client(&mut self, target: u64, node: &Member) -> Peer {
+        self.peer(target, node, false)
     }
 
-    async fn new_heartbeat_client(&mut self, _target: u64, node: &Member) -> Peer {
-        self.peer(node, true)
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> Peer {
+        self.peer(target, node, true)
     }
 }
 
 impl Network {
-    fn peer(&self, node: &Member, heartbeats: bool) -> Peer {
+    fn peer(&self, id: NodeId, node: &Member, heartbeats: bool) -> Peer {
         Peer {
             group: self.group,
+            id,
             peers: self.peers.clone(),
             address: node.rpc_address.clone(),
             rpc_address: self.rpc_address.clone(),
@@ -62,6 +64,7 @@ impl Network {
 /// One peer as one group sees it.
 pub(crate) struct Peer {
     group: u32,
+    id: NodeId,
     peers: Peers,
     address: String,
     rpc_address: String,
@@ -86,6 +89,7 @@ impl Peer {
             last: rpc.last_log_id.as_ref().map(from_log_id),
             pre_vote,
             leadership_transfer: rpc.leadership_transfer,
+            to: self.id,
         };
         let mut client = self.client()?;
         let reply = within(option, client.vote(request)).await?;
@@ -127,14 +131,14 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
-            let group = self.group;
+            let (group, to) = (self.group, self.id);
             let trunk = self.peers.trunk(&self.address).map_err(|error| unreachable(&error))?;
             if !self.heartbeats {
-                let replies = trunk.carry(group, input.map(move |request| to_wire(group, &request)));
+                let replies = trunk.carry(group, input.map(move |request| to_wire(group, to, &request)));
                 return Ok(replies.map(to_result).boxed());
             }
             let Some(request) = input.next().await else { return Ok(stream::empty().boxed()) };
-            let reply = trunk.ask(to_wire(group, &request)).await;
+            let reply = trunk.ask(to_wire(group, to, &request)).await;
             Ok(stream::once(async move { to_result(reply) }).boxed())
         })
     }
@@ -170,6 +174,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             meta: Some(description),
             length: snapshot.snapshot.len(),
             events_from: self.rpc_address.clone(),
+            to: self.id,
         };
         let mut client = self
             .peers
@@ -256,13 +261,14 @@ async fn within<T>(
     }
 }
 
-fn to_wire(group: u32, request: &AppendEntriesRequest<TypeConfig>) -> wire::AppendRequest {
+fn to_wire(group: u32, to: NodeId, request: &AppendEntriesRequest<TypeConfig>) -> wire::AppendRequest {
     wire::AppendRequest {
         group,
         vote: Some(from_vote(&request.vote)),
         prev: request.prev_log_id.as_ref().map(from_log_id),
         committed: request.leader_commit.as_ref().map(from_log_id),
         entries: request.entries.iter().map(from_entry).collect(),
+        to,
         ..wire::AppendRequest::default()
     }
 }

@@ -55,6 +55,9 @@ impl Receiver {
             self.lanes.remove(&lane);
             return Ok(());
         }
+        if request.to != self.groups.me() {
+            return Err("this is another node".to_owned());
+        }
         let append = to_append(request).map_err(|error| error.to_string())?;
         let group = self.groups.get(number).ok_or_else(|| format!("group {number} does not run here"))?;
         if last && !self.lanes.contains_key(&lane) {

@@ -8,14 +8,18 @@ use crate::pages::PAGES;
 impl Roster {
     /// The same boot asking again gets the same epoch; another boot ends the earlier epoch.
     pub(super) fn node_up(&mut self, id: NodeId, up: &NodeUp, effects: &mut Effects) -> outcome::Kind {
-        if let Some(other) = self.nodes.values().find(|other| other.name == up.name && other.id != id) {
+        if self.removed.contains(&id) {
+            return conflict("it was removed from the cluster; empty its node.data_dir to let it join as a new one");
+        }
+        let namesake = self.nodes.values().find(|other| other.name == up.name && other.id != id && !is_gone(other));
+        if let Some(other) = namesake {
             return conflict(&format!("the name {} belongs to another node of this cluster ({:x})", up.name, other.id));
         }
         let known = self.nodes.get(&id);
         if let Some(node) = known.filter(|node| node.boot == up.boot && self.is_current(id, node.epoch)) {
             return outcome::Kind::NodeEpoch(NodeEpoch { epoch: node.epoch });
         }
-        let ended = known.map_or(0, |node| node.epoch);
+        let (ended, leaving) = known.map_or((0, false), |node| (node.epoch, node.leaving));
         if self.is_current(id, ended) {
             self.end_epoch(id, false);
             effects.fenced.push((id, ended));
@@ -32,6 +36,7 @@ impl Roster {
             boot: up.boot,
             since: self.time,
             state: NodeState::Up.into(),
+            leaving,
             ..Node::default()
         };
         self.nodes.insert(id, node);
@@ -57,6 +62,33 @@ impl Roster {
         self.end_epoch(down.node, false);
         self.enter(down.node, NodeState::Down);
         effects.fenced.push((down.node, down.epoch));
+        done()
+    }
+
+    /// One at a time, so that no group loses two members at once.
+    pub(super) fn node_leaving(&mut self, id: NodeId) -> outcome::Kind {
+        if let Some(other) = self.leaving().filter(|other| other.id != id) {
+            return conflict(&format!("{} is leaving: one node at a time", other.name));
+        }
+        if self.nodes.len() == 1 {
+            return conflict("it is the only node of the cluster");
+        }
+        let Some(node) = self.nodes.get_mut(&id) else { return stale() };
+        node.leaving = true;
+        done()
+    }
+
+    /// Only one that has stopped and holds nothing more, and then it is a stranger.
+    pub(super) fn node_removed(&mut self, id: NodeId, effects: &mut Effects) -> outcome::Kind {
+        let Some(node) = self.nodes.get(&id) else { return stale() };
+        let holds = self.placements.iter().any(|placement| placement.members.contains(&id))
+            || self.orphans.keys().any(|(node, _)| *node == id);
+        if !is_gone(node) || holds {
+            return conflict("the node still serves");
+        }
+        self.nodes.remove(&id);
+        self.removed.insert(id);
+        effects.placed = true;
         done()
     }
 
@@ -133,4 +165,9 @@ impl Roster {
             }
         }
     }
+}
+
+/// Whether it leaves the cluster and has stopped, so that another may have its name.
+fn is_gone(node: &Node) -> bool {
+    node.leaving && matches!(node.state(), NodeState::Down | NodeState::Stopped)
 }

@@ -27,6 +27,7 @@ impl Roster {
             will_number: self.will_number(),
             placements: self.placements.clone(),
             replicas: self.replicas,
+            removed: self.removed.iter().copied().collect(),
         };
         let mut buffer = Vec::new();
         write_record(&header, &mut buffer, out)?;
@@ -64,6 +65,7 @@ impl Roster {
             wills,
             placements: header.placements,
             replicas: header.replicas,
+            removed: header.removed.into_iter().collect(),
         })
     }
 }

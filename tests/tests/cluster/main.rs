@@ -10,6 +10,7 @@ mod http;
 mod inboxes;
 mod joining;
 mod limit;
+mod membership;
 mod mqtt;
 mod node_death;
 mod one_owner;

@@ -1,5 +1,5 @@
 use rollcall_proto::schema::roster::{
-    Conflict, Done, NodeDown, NodeDraining, NodeEpoch, NodeState, NodeStopped, Reap, Stale,
+    Conflict, Done, NodeDown, NodeDraining, NodeEpoch, NodeLeaving, NodeRemoved, NodeState, NodeStopped, Reap, Stale,
 };
 
 use super::*;
@@ -223,4 +223,53 @@ fn the_answer_to_an_arrival_is_the_epoch() {
     let mut roster = Roster::default();
     let effects = roster.apply(1, &batch(A, 0, 5, [command::Kind::NodeUp(arrival(A, 5))]));
     assert_eq!(effects.outcomes[0].kind, Some(outcome::Kind::NodeEpoch(NodeEpoch { epoch: 1 })));
+}
+
+fn leaving(node: NodeId) -> command::Kind {
+    command::Kind::NodeLeaving(NodeLeaving { node })
+}
+
+fn removed(node: NodeId) -> command::Kind {
+    command::Kind::NodeRemoved(NodeRemoved { node })
+}
+
+fn why(outcome: &outcome::Kind) -> &str {
+    let outcome::Kind::Conflict(Conflict { why }) = outcome else { panic!("{outcome:?}") };
+    why
+}
+
+#[test]
+fn one_node_leaves_at_a_time_and_still_serves_meanwhile() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.run(A, leaving(77)).0, STALE, "nobody knows it");
+    assert_eq!(bench.run(A, leaving(B)).0, DONE);
+    assert_eq!(bench.run(A, leaving(B)).0, DONE, "asked twice");
+    assert!(why(&bench.run(A, leaving(A)).0).contains("node-2 is leaving"));
+    bench.granted(B, clean("x"));
+    assert!(why(&bench.run(A, removed(B)).0).contains("still serves"));
+    assert_eq!(bench.up(B, 78).0, 2, "it may even start again");
+    assert!(bench.roster.node(B).unwrap().leaving);
+}
+
+#[test]
+fn a_removed_node_is_a_stranger_for_ever_and_leaves_its_name_to_another() {
+    let mut bench = Bench::new();
+    fill(&mut bench, B, 2);
+    let newcomer = || batch(9, 0, 5, [command::Kind::NodeUp(NodeUp { name: "node-2".into(), ..arrival(9, 5) })]);
+    bench.run(A, leaving(B));
+    bench.run(A, down(B, 1));
+    assert!(why(&bench.run(A, removed(B)).0).contains("still serves"), "its sessions are not released yet");
+    let effects = bench.apply(&newcomer());
+    assert_eq!(effects.outcomes[0].kind, Some(outcome::Kind::NodeEpoch(NodeEpoch { epoch: 1 })));
+    assert_eq!(bench.roster.node_named("node-2").unwrap().id, 9);
+    reap_all(&mut bench, A, B, 1, 100);
+    assert_eq!(bench.run(A, removed(B)).0, DONE);
+    assert!(bench.roster.node(B).is_none() && bench.roster.leaving().is_none());
+    let again = bench.apply(&batch(B, 0, 6, [command::Kind::NodeUp(arrival(B, 6))]));
+    assert!(why(again.outcomes[0].kind.as_ref().unwrap()).contains("was removed"));
+    let mut bytes = Vec::new();
+    bench.roster.write_to(&mut bytes).unwrap();
+    let mut copy = Roster::read_from(&mut &bytes[..]).unwrap();
+    let again = copy.apply(1, &batch(B, 0, 6, [command::Kind::NodeUp(arrival(B, 6))]));
+    assert!(matches!(again.outcomes[0].kind, Some(outcome::Kind::Conflict(_))), "a snapshot remembers it");
 }
