@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     config::{Effective, Sources},
-    ctl, dev, serve,
+    ctl, dev, recover, serve,
     telemetry::LogFormat,
 };
 
@@ -27,6 +27,17 @@ enum Command {
     Config(Configuration),
     /// Ask or command a running node
     Ctl(ctl::Options),
+    /// Make a cluster of one node from this node's disk, when most of the others are lost for good
+    Recover(Recover),
+}
+
+#[derive(Debug, Args)]
+struct Recover {
+    #[command(flatten)]
+    configuration: Configuration,
+    /// What only other nodes had on their disks is lost; without this, only what this disk has is shown
+    #[arg(long)]
+    accept_data_loss: bool,
 }
 
 #[derive(Debug, Args)]
@@ -74,6 +85,10 @@ pub fn run() -> ExitCode {
             Err(problems) => refused(&problems),
         },
         Command::Ctl(options) => exit_code(ctl::run(options)),
+        Command::Recover(Recover { configuration, accept_data_loss }) => match configuration.load() {
+            Ok(effective) => exit_code(recover::run(&effective, accept_data_loss)),
+            Err(problems) => refused(&problems),
+        },
     }
 }
 

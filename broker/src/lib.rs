@@ -15,6 +15,7 @@ pub mod gateway;
 pub mod mailbox;
 pub mod meters;
 pub mod node;
+pub mod recover;
 pub mod refusals;
 pub mod router;
 pub mod serve;

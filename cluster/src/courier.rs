@@ -11,6 +11,7 @@ use tonic::{Response, Status};
 use crate::config::Config;
 use crate::desk::{Desk, Logged};
 use crate::groups::Groups;
+use crate::lease::Leases;
 use crate::pending::Flight;
 use crate::placement::placement_of;
 use crate::raft::peers::Peers;
@@ -32,6 +33,7 @@ pub(crate) struct Office {
     pub groups: Arc<Groups>,
     pub desk: Arc<Desk>,
     pub peers: Peers,
+    pub leases: Arc<Leases>,
 }
 
 /// One group's.

@@ -1,6 +1,7 @@
 //! What leaders do for the others: they log their batches and confirm positions; the roster's grants leases and
 //! announces the barrier. Every node has a desk; only that of a group's leader answers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use rollcall_proto::schema::shard;
 use tokio::sync::{Notify, watch};
 
 use crate::clock::boottime;
+use crate::division::{Candidate, Divisions};
 use crate::groups::{Group, Groups};
 use crate::lease::LeaseTable;
 use crate::raft::ROSTER;
@@ -36,6 +38,8 @@ pub(crate) struct Desk {
     group: Arc<Group>,
     replica: Arc<Replica>,
     table: Mutex<LeaseTable>,
+    /// Locked after the table, and before the roster.
+    divisions: Mutex<Divisions>,
     barrier: watch::Sender<u64>,
     changed: Notify,
 }
@@ -47,6 +51,7 @@ impl Desk {
             group,
             replica,
             table: Mutex::new(LeaseTable::new(route_lease)),
+            divisions: Mutex::default(),
             barrier: watch::Sender::new(0),
             changed: Notify::new(),
         }
@@ -93,8 +98,9 @@ impl Desk {
         Ok(if changed { batch.encode_to_vec().into() } else { bytes })
     }
 
-    /// The index that the asking node must have applied before its lease counts.
-    pub(crate) async fn ask(&self, node: NodeId, epoch: u64, applied: u64) -> Result<u64, NotLeader> {
+    /// The index that the asking node must have applied before its lease counts. `apart` are the nodes that it does not
+    /// reach.
+    pub(crate) async fn ask(&self, node: NodeId, epoch: u64, applied: u64, apart: &[NodeId]) -> Result<u64, NotLeader> {
         let last = self.group.last_index();
         let read = self.group.raft.get_read_log_id(ReadPolicy::ReadIndex).await;
         let (read, _) = read.map_err(|_| NotLeader(self.leader()))?;
@@ -104,7 +110,13 @@ impl Desk {
             let mut table = self.table.lock();
             table.report(node, applied);
             let current = self.replica.roster().is_current(node, epoch);
-            if current { table.grant(node, epoch, read.index.max(last), boottime()) } else { None }
+            let mut divisions = self.divisions.lock();
+            divisions.report(node, apart, boottime());
+            if current && !divisions.is_set_apart(node) {
+                table.grant(node, epoch, read.index.max(last), boottime())
+            } else {
+                None
+            }
         };
         self.changed.notify_one();
         index.ok_or(NotLeader(None))
@@ -139,6 +151,29 @@ impl Desk {
         if table.term() < term {
             let members: Vec<NodeId> = self.group.members().into_keys().collect();
             table.elected(term, members, boottime());
+            self.divisions.lock().clear();
+        }
+    }
+
+    /// Sets apart one of each two nodes that are in touch with this one, which leads, but have not reached each other for
+    /// `patience`.
+    pub(crate) fn judge_divisions(&self, patience: Duration) {
+        let now = boottime();
+        let table = self.table.lock();
+        let mut divisions = self.divisions.lock();
+        let living: BTreeMap<NodeId, Candidate> = {
+            let roster = self.replica.roster();
+            let current = roster.nodes().filter(|node| roster.is_current(node.id, node.epoch));
+            let heard = current.filter(|node| table.is_in_touch(node.id, now) || divisions.is_set_apart(node.id));
+            heard.map(|node| (node.id, Candidate { node: node.id, connections: node.connections })).collect()
+        };
+        let found = divisions.judge(self.replica.me(), &living, patience, now);
+        drop((table, divisions));
+        for node in found {
+            tracing::warn!(
+                node = format!("{node:x}"),
+                "this node and another do not reach each other: it gets no lease until they do"
+            );
         }
     }
 
@@ -183,6 +218,7 @@ impl Desk {
         self.notice_election(term);
         // In this order, as everywhere: a reader behind a waiting writer must not hold up who holds the other.
         let mut table = self.table.lock();
+        let divisions = self.divisions.lock();
         let roster = self.replica.roster();
         let now = boottime();
         if !table.may_judge(self.replica.me(), now) {
@@ -190,6 +226,8 @@ impl Desk {
         }
         let overdue: Vec<_> = roster
             .nodes()
+            // Who is set apart and holds nothing would only come up again, and be overdue again.
+            .filter(|node| node.connections > 0 || !divisions.is_set_apart(node.id))
             .map(|node| (node.id, node.epoch))
             .filter(|(id, epoch)| roster.is_current(*id, *epoch))
             .filter(|(id, epoch)| table.is_overdue(*id, *epoch, node_timeout, now))

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::desk::Desk;
 use crate::lease::Leases;
 use crate::raft::peers::Peers;
+use crate::reach::Reach;
 use crate::replica::Replica;
 use crate::roster::NodeId;
 
@@ -31,6 +32,7 @@ pub(crate) struct Follower {
     pub desk: Arc<Desk>,
     pub peers: Peers,
     pub leases: Arc<Leases>,
+    pub reach: Reach,
     /// The highest barrier any leader announced.
     pub barrier: watch::Sender<u64>,
 }
@@ -76,7 +78,8 @@ impl Follower {
                 _ = ticks.tick() => {
                     let asked = boottime();
                     let epoch = *self.replica.epoch().borrow();
-                    let asking = self.desk.ask(me, epoch, *applied.borrow());
+                    let (index, apart) = (*applied.borrow(), self.apart());
+                    let asking = self.desk.ask(me, epoch, index, &apart);
                     if let Ok(Ok(index)) = timeout(self.config.route_lease, asking).await {
                         waiting.push_back((asked, index));
                     }
@@ -146,7 +149,12 @@ impl Follower {
             node_epoch: *self.replica.epoch().borrow(),
             applied: *self.replica.applied().borrow(),
             ask: ask.then(|| boottime().as_nanos() as u64),
+            apart: if ask { self.apart() } else { Vec::new() },
         }
+    }
+
+    fn apart(&self) -> Vec<NodeId> {
+        self.reach.apart(self.config.route_lease)
     }
 
     fn listen(&self, said: &LeaderSays, waiting: &mut Waiting) {

@@ -41,6 +41,7 @@ impl Housekeeper {
             ticks.tick().await;
             self.snapshotter.look().await;
             let Some(term) = self.desk.leading() else { continue };
+            self.desk.judge_divisions(self.config.node_timeout);
             self.declare_dead().await;
             self.reap().await;
             page = self.expire(page).await;

@@ -9,8 +9,9 @@
 //! - [`shard`]: this node's copies of shards, and the way to those it has none of
 //! - `raft`, `groups`: openraft behind one door; the groups that run on this node
 //! - `propose`, `courier`, `desk`, `scribe`: commands on their way, and what leaders do with them
-//! - `follow`, [`lease`], `housekeeper`, `snapshotter`: what every node does all the time, and the leader for all
+//! - `follow`, [`lease`], `reach`, `division`, `housekeeper`, `snapshotter`: what every node does all the time, and the leader for all
 //! - `member`, `join`, `placement`: who is in the cluster, and which shards are where
+//! - [`recover`]: a cluster made anew from what one node has on its disk
 //! - [`forward`]: publishes for other nodes' sessions
 
 mod clock;
@@ -18,6 +19,7 @@ mod cluster;
 mod config;
 mod courier;
 mod desk;
+mod division;
 mod durable;
 pub mod feed;
 mod follow;
@@ -34,7 +36,9 @@ mod pending;
 mod placement;
 mod propose;
 mod raft;
+mod reach;
 pub mod records;
+pub mod recover;
 pub mod replica;
 pub mod roster;
 pub mod routes;

@@ -32,6 +32,9 @@ impl Formation {
     /// or has a cluster already, an empty node forms nothing.
     pub(crate) async fn run(self) {
         let mut said = String::new();
+        if matches!(self.raft.is_initialized().await, Ok(true)) && self.is_removed().await {
+            return std::future::pending().await;
+        }
         loop {
             match self.raft.is_initialized().await {
                 Ok(true) => return,
@@ -47,24 +50,29 @@ impl Formation {
         }
     }
 
-    /// A node that was removed while it was away is told nothing by the log: it asks, and says so.
+    /// A node that was removed while it was away is told nothing by the log: it asks before it comes up, and as long as it
+    /// cannot. Several that a recovered cluster has left behind could otherwise be a majority of their own.
+    async fn is_removed(&self) -> bool {
+        let others = self.config.peers.iter().filter(|address| **address != self.config.rpc_advertise);
+        let asking = others.map(|address| async move {
+            let removed = self.hello(address).await.is_ok_and(|reply| reply.removed);
+            removed.then(|| {
+                tracing::error!(
+                    told_by = address,
+                    "this node was removed from the cluster: empty its node.data_dir to let it join as a new one"
+                );
+            })
+        });
+        futures_util::future::join_all(asking).await.into_iter().flatten().next().is_some()
+    }
+
+    /// Until that is known.
     pub(crate) async fn watch_removal(self) {
-        let mut told = false;
         loop {
             sleep(STILL_ONE).await;
             let is_up = *self.replica.epoch().borrow() != 0;
-            if is_up || told || !matches!(self.raft.is_initialized().await, Ok(true)) {
-                continue;
-            }
-            for address in self.config.peers.iter().filter(|address| **address != self.config.rpc_advertise) {
-                if self.hello(address).await.is_ok_and(|reply| reply.removed) {
-                    told = true;
-                    tracing::error!(
-                        told_by = address,
-                        "this node was removed from the cluster: empty its node.data_dir to let it join as a new one"
-                    );
-                    break;
-                }
+            if !is_up && matches!(self.raft.is_initialized().await, Ok(true)) && self.is_removed().await {
+                return;
             }
         }
     }

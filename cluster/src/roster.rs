@@ -176,6 +176,7 @@ impl Roster {
             let kind = match &command.kind {
                 Some(command::Kind::Found(found)) => self.found(found, effects),
                 Some(command::Kind::NodeUp(up)) => self.node_up(batch.node, up, effects),
+                Some(command::Kind::Recovered(recovered)) => self.recovered(recovered, effects),
                 Some(_) | None => outcome::Kind::Stale(Stale {}),
             };
             effects.outcomes.push(outcome_of(kind));
@@ -209,6 +210,7 @@ impl Roster {
             Some(Kind::Reap(reap)) => self.reap(proposer, reap, effects),
             Some(Kind::Found(found)) => self.found(found, effects),
             Some(Kind::NodeUp(_)) => conflict("a node that is up cannot come up"),
+            Some(Kind::Recovered(_)) => conflict("a cluster that is at work is not recovered"),
             None => conflict("a command that this version does not know"),
         }
     }

@@ -19,6 +19,7 @@ use crate::feed::EventFeed;
 use crate::forward::Received;
 use crate::groups::{Group, Groups};
 use crate::join::Admission;
+use crate::lease::Leases;
 use crate::placement::placement_of;
 use crate::raft::machine::SnapshotFile;
 use crate::raft::peers::Peers;
@@ -48,6 +49,7 @@ pub(crate) struct Server {
     pub desk: Arc<Desk>,
     pub admission: Admission,
     pub received: Arc<Received>,
+    pub leases: Arc<Leases>,
     pub peers: Peers,
     pub drain_asked: watch::Sender<bool>,
 }
@@ -85,6 +87,11 @@ impl Node for Server {
 
     async fn join(&self, request: Request<wire::JoinRequest>) -> Result<Response<wire::JoinReply>, Status> {
         self.admission.join(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn ping(&self, request: Request<wire::PingRequest>) -> Result<Response<wire::PingReply>, Status> {
+        self.is_for_me(request.into_inner().to)?;
+        Ok(Response::new(wire::PingReply {}))
     }
 
     async fn drain(&self, request: Request<wire::DrainRequest>) -> Result<Response<wire::DrainReply>, Status> {
@@ -127,6 +134,9 @@ impl Node for Server {
     ) -> Result<Response<wire::TransferLeaderReply>, Status> {
         let asked = request.into_inner();
         self.is_for_me(asked.to)?;
+        if !self.leases.may_keep_connections() {
+            return Ok(Response::new(wire::TransferLeaderReply { accepted: false }));
+        }
         let from = to_vote(asked.from).map_err(invalid)?;
         let rpc = TransferLeaderRequest::new(from, asked.to, asked.last.as_ref().map(to_log_id));
         let raft = &self.group(asked.group)?.raft;
@@ -344,7 +354,7 @@ async fn serve_follower(
         let grant = tokio::select! {
             up = ups.message() => match up {
                 Ok(Some(up)) => match up.ask {
-                    Some(ask) => match desk.ask(up.node, up.node_epoch, up.applied).await {
+                    Some(ask) => match desk.ask(up.node, up.node_epoch, up.applied, &up.apart).await {
                         Ok(index) => Some(wire::LeaseGrant { ask, index }),
                         Err(_) if desk.leading().is_none() => return,
                         Err(_) => continue,

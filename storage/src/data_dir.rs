@@ -54,6 +54,8 @@ pub enum DataDirError {
     NewerFormat { path: PathBuf, found: u32, known: u32 },
     #[error("{path} is damaged; restore this node from a backup, or let it join anew with an empty directory", path = .path.display())]
     Damaged { path: PathBuf },
+    #[error("{path} is no data directory of a node; correct node.data_dir", path = .path.display())]
+    Missing { path: PathBuf },
     #[error("the {what} name {name:?} must have 1 to 255 bytes and no control characters")]
     Name { what: &'static str, name: String },
 }
@@ -91,6 +93,29 @@ impl DataDir {
             Err(source) => return Err(DataDirError::Io { path: meta_path, source }),
         };
         Ok(DataDir { path: path.to_path_buf(), node_id, created, _lock: lock })
+    }
+
+    /// As [`DataDir::open`], but of a directory that is this node's already.
+    ///
+    /// # Errors
+    /// [`DataDirError`]
+    pub fn open_existing(path: &Path, identity: &Identity) -> Result<DataDir, DataDirError> {
+        let meta = path.join(META);
+        match meta.try_exists() {
+            Ok(true) => DataDir::open(path, identity, 0),
+            Ok(false) => Err(DataDirError::Missing { path: path.to_path_buf() }),
+            Err(source) => Err(DataDirError::Io { path: meta, source }),
+        }
+    }
+
+    /// From now on it is another node's, of the same name.
+    ///
+    /// # Errors
+    /// Of the disk; it is still the earlier one's then, or already the new one's.
+    pub fn change_node_id(&mut self, identity: &Identity, node_id: u64) -> io::Result<()> {
+        write_meta(&self.path, &Meta { node_id, identity: identity.clone() })?;
+        self.node_id = node_id;
+        Ok(())
     }
 
     /// The node's random id, as long as it keeps its disk.
@@ -209,6 +234,20 @@ mod tests {
         drop(dir);
         let dir = DataDir::open(&path, &identity(), 8).unwrap();
         assert_eq!((dir.node_id(), dir.created()), (7, false));
+    }
+
+    #[test]
+    fn a_directory_can_become_another_nodes_and_is_not_made_by_looking_for_it() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("a");
+        assert!(matches!(DataDir::open_existing(&path, &identity()), Err(DataDirError::Missing { .. })));
+        assert!(!path.exists());
+        drop(DataDir::open(&path, &identity(), 7).unwrap());
+        let mut dir = DataDir::open_existing(&path, &identity()).unwrap();
+        dir.change_node_id(&identity(), 8).unwrap();
+        assert_eq!(dir.node_id(), 8);
+        drop(dir);
+        assert_eq!(DataDir::open(&path, &identity(), 9).unwrap().node_id(), 8);
     }
 
     #[test]

@@ -135,7 +135,8 @@ fn id_of(roster: &Roster, name: &str) -> Result<NodeId, Problem> {
 
 /// For whoever has named another.
 pub(super) fn names(roster: &Roster) -> String {
-    let names: Vec<&str> = roster.nodes().map(|node| node.name.as_str()).collect();
+    let mut names: Vec<&str> = roster.nodes().map(|node| node.name.as_str()).collect();
+    names.sort_unstable();
     names.join(", ")
 }
 

@@ -25,6 +25,7 @@ use crate::placement::{Planner, Steward};
 use crate::propose::Proposer;
 use crate::raft::ROSTER;
 use crate::raft::peers::{MAX_MESSAGE, Peers};
+use crate::reach::Reach;
 use crate::replica::{Observer, Replica};
 use crate::server::Server;
 use crate::shard::Shards;
@@ -62,7 +63,8 @@ impl Cluster {
         });
         let roster = groups.start_roster(replica.clone()).await?;
         let desk = Arc::new(Desk::new(groups.clone(), roster.clone(), replica.clone(), config.route_lease));
-        let office = Arc::new(Office { config, replica, groups, desk, peers });
+        let leases = Arc::new(Leases::new(config.route_lease, config.lease));
+        let office = Arc::new(Office { config, replica, groups, desk, peers, leases });
         Ok(Self::assemble(office, &roster, data_dir, spill, listener))
     }
 
@@ -73,8 +75,7 @@ impl Cluster {
         spill: Arc<Spill>,
         listener: TcpListener,
     ) -> Cluster {
-        let Office { config, replica, groups, desk, peers } = &*office;
-        let leases = Arc::new(Leases::new(config.route_lease, config.lease));
+        let Office { config, replica, groups, desk, peers, leases } = &*office;
         let links = Links::new(config.clone(), replica.clone(), peers.clone());
         let courier = Courier::new(office.clone(), ROSTER);
         let (proposer, proposals) = Proposer::new(config.clone(), replica.clone(), courier);
@@ -107,6 +108,7 @@ impl Cluster {
             admission: Admission { office: office.clone(), group: roster.clone(), proposals: proposals.clone() },
             drain_asked: drain_asked.clone(),
             received: Arc::new(Received::default()),
+            leases: leases.clone(),
             peers: peers.clone(),
         };
         tokio::spawn(serve(server, listener));
@@ -123,7 +125,8 @@ impl Cluster {
             planner: Planner::new(office.clone(), roster.clone(), proposals.clone()),
         };
         tokio::spawn(housekeeper.run());
-        let (config, replica, desk, peers) = (config.clone(), replica.clone(), desk.clone(), peers.clone());
+        let (config, replica, desk, peers, leases) =
+            (config.clone(), replica.clone(), desk.clone(), peers.clone(), leases.clone());
         let executor = Executor {
             config: config.clone(),
             replica: replica.clone(),
@@ -133,7 +136,9 @@ impl Cluster {
         };
         tokio::spawn(executor.run());
         tokio::spawn(Steward::new(office.clone(), shards, spill, proposals).run());
-        tokio::spawn(Follower { config, replica, desk, peers, leases, barrier }.run());
+        let reach = Reach::default();
+        tokio::spawn(reach.clone().keep(office.clone()));
+        tokio::spawn(Follower { config, replica, desk, peers, leases, reach, barrier }.run());
         Cluster { inner: Arc::new(inner) }
     }
 }

@@ -57,6 +57,9 @@ impl Tender {
         if !placement.formed {
             return self.tell_formed(placement).await;
         }
+        if !self.office.leases.may_keep_connections() {
+            return self.step_down().await;
+        }
         let changing = timeout(CHANGE, self.reconcile(&placement)).await.unwrap_or(true);
         if !changing {
             self.hand_over(placement.members[0]).await;
@@ -144,6 +147,18 @@ impl Tender {
         if up && in_touch && is_close(&metrics, first) {
             self.handed = Some(Instant::now());
             self.transfer(first).await;
+        }
+    }
+
+    /// Without a lease this node may be one that others do not reach: it leads no longer than it must.
+    async fn step_down(&mut self) {
+        let (me, metrics) = (self.office.replica.me(), self.group.metrics());
+        let next = metrics.membership_config.voter_ids().find(|voter| *voter != me && is_close(&metrics, *voter));
+        if let Some(next) = next
+            && self.may_hand_over()
+        {
+            self.handed = Some(Instant::now());
+            self.transfer(next).await;
         }
     }
 

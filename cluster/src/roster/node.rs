@@ -1,6 +1,8 @@
 //! Nodes: they come up with a new epoch each time, drain, stop, and are declared down; what they held is reaped.
 
-use rollcall_proto::schema::roster::{Node, NodeDown, NodeEpoch, NodeState, NodeUp, Orphans, Reap, Reason, outcome};
+use rollcall_proto::schema::roster::{
+    Node, NodeDown, NodeEpoch, NodeState, NodeUp, Orphans, Reap, Reason, Recovered, outcome,
+};
 
 use super::{Effects, NodeId, Owner, Proposer, Roster, conflict, done, stale};
 use crate::pages::PAGES;
@@ -88,6 +90,27 @@ impl Roster {
         }
         self.nodes.remove(&id);
         self.removed.insert(id);
+        effects.placed = true;
+        done()
+    }
+
+    /// Written into the log by hand, where no majority will ever be again.
+    pub(super) fn recovered(&mut self, recovered: &Recovered, effects: &mut Effects) -> outcome::Kind {
+        let others: Vec<(NodeId, u64)> = self.nodes.values().map(|node| (node.id, node.epoch)).collect();
+        for (id, epoch) in others.into_iter().filter(|(id, _)| *id != recovered.node) {
+            if self.is_current(id, epoch) {
+                self.end_epoch(id, false);
+                effects.fenced.push((id, epoch));
+            }
+            self.enter(id, NodeState::Down);
+            if let Some(node) = self.nodes.get_mut(&id) {
+                node.leaving = true;
+            }
+        }
+        for placement in &mut self.placements {
+            placement.formed = recovered.shards.contains(&placement.shard);
+            placement.members = if placement.formed { vec![recovered.node] } else { Vec::new() };
+        }
         effects.placed = true;
         done()
     }

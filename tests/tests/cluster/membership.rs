@@ -174,3 +174,62 @@ async fn a_node_that_has_lost_its_disk_takes_the_place_of_what_it_was() {
         take_up(&cluster, name, lost).await;
     }
 }
+
+fn recover(cluster: &TestCluster, node: usize, more: &[&str]) -> tokio::process::Command {
+    let mut recover = command(&rollcall().display().to_string(), &["recover"]);
+    recover.args(more);
+    for setting in &cluster.nodes[node].spec.settings {
+        recover.args(["--set", setting]);
+    }
+    recover
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_disk_of_three_is_made_a_cluster_that_fresh_nodes_join_and_the_old_ones_do_not() {
+    let mut cluster = TestCluster::start_with(3, &QUICK).await;
+    for (number, name) in ["a", "b", "c", "d"].into_iter().enumerate() {
+        leave_a_session(&cluster, name, number % 3).await;
+    }
+    cluster.same_position().await;
+    let seq = cluster.nodes[0].api().last_seq().await.expect("a position");
+    let output = recover(&cluster, 0, &["--accept-data-loss"]).output().await.expect("it runs");
+    assert!(!output.status.success() && said(&output).contains("in use by another process"), "{}", said(&output));
+    cluster.kill_all();
+    let output = recover(&cluster, 0, &[]).output().await.expect("it runs");
+    assert!(!output.status.success() && said(&output).contains("nothing was changed"), "{}", said(&output));
+    assert!(said(&output).contains("node-0 node-1 node-2"), "it shows whose votes there were: {}", said(&output));
+    let output = recover(&cluster, 0, &["--accept-data-loss"]).output().await.expect("it runs");
+    assert!(output.status.success(), "{}", said(&output));
+    cluster.nodes[0].spawn();
+    cluster.ready(0).await;
+    until("the others are forgotten", MOVED, || async {
+        let names = names(&cluster, 0).await;
+        if names == ["node-0"] { Ok(()) } else { Err(format!("{names:?}")) }
+    })
+    .await;
+    assert!(cluster.nodes[0].api().last_seq().await.expect("a position") >= seq, "the log of events goes on");
+    // Together they were a majority.
+    for node in [1, 2] {
+        cluster.nodes[node].spawn();
+    }
+    for node in [1, 2] {
+        until("what is left of the old cluster says so", MOVED, || {
+            let lines = cluster.nodes[node].log_lines("was removed from the cluster");
+            async move { if lines.is_empty() { Err("not yet".to_owned()) } else { Ok(()) } }
+        })
+        .await;
+        assert!(cluster.nodes[node].api().ready().await.is_err());
+    }
+    for node in [1, 2] {
+        cluster.nodes[node].kill();
+        std::fs::remove_dir_all(&cluster.nodes[node].spec.data_dir).expect("the disk is emptied");
+        cluster.nodes[node].spawn();
+    }
+    cluster.all_ready().await;
+    is_led_by(&cluster, 0, &["node-0", "node-1", "node-2"]).await;
+    cluster.nodes[0].kill();
+    cluster.ready(1).await;
+    for (number, name) in ["a", "b", "c", "d"].into_iter().enumerate() {
+        take_up(&cluster, name, 1 + number % 2).await;
+    }
+}

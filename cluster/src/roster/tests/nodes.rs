@@ -1,5 +1,6 @@
 use rollcall_proto::schema::roster::{
-    Conflict, Done, NodeDown, NodeDraining, NodeEpoch, NodeLeaving, NodeRemoved, NodeState, NodeStopped, Reap, Stale,
+    Conflict, Done, NodeDown, NodeDraining, NodeEpoch, NodeLeaving, NodeRemoved, NodeState, NodeStopped, Reap,
+    Recovered, Stale,
 };
 
 use super::*;
@@ -272,4 +273,20 @@ fn a_removed_node_is_a_stranger_for_ever_and_leaves_its_name_to_another() {
     let mut copy = Roster::read_from(&mut &bytes[..]).unwrap();
     let again = copy.apply(1, &batch(B, 0, 6, [command::Kind::NodeUp(arrival(B, 6))]));
     assert!(matches!(again.outcomes[0].kind, Some(outcome::Kind::Conflict(_))), "a snapshot remembers it");
+}
+
+#[test]
+fn a_recovered_cluster_has_one_node_and_the_shards_that_it_held() {
+    let mut bench = Bench::new();
+    fill(&mut bench, A, 3);
+    let found = command::Kind::Found(super::super::Found { shards: 2, replicas: 3, cluster_id: 1, limits: None });
+    let recovered = || command::Kind::Recovered(Recovered { node: 9, shards: vec![2] });
+    assert!(why(&bench.run(A, recovered()).0).contains("at work"), "only by hand");
+    let mut roster = Roster::default();
+    roster.apply(1, &batch(A, 0, 1, [found, command::Kind::NodeUp(arrival(A, 5))]));
+    let effects = roster.apply(2, &batch(9, 0, 1, [recovered()]));
+    assert!(effects.placed && effects.fenced == [(A, 1)]);
+    let placed: Vec<_> = roster.placements().iter().map(|p| (p.members.clone(), p.formed)).collect();
+    assert_eq!(placed, [(vec![], false), (vec![9], true)]);
+    assert_eq!(roster.leaving().map(|node| (node.id, node.state())), Some((A, NodeState::Down)));
 }
