@@ -17,8 +17,8 @@ pub use reference::reference;
 pub use resolve::{Effective, Setting};
 pub use source::{Origin, Sources, key_of};
 pub use typed::{
-    Access, ClientAuth, ClientIdPolicy, Cluster, Config, Drain, EventNode, Events, Http, Inbox, Limits, Listener,
-    ListenerTls, ListenerType, Node, Overflow, Oversize, ProxyProtocol, Session,
+    Access, ClientAuth, ClientIdPolicy, Cluster, ClusterTls, Config, Drain, EventNode, Events, Http, Inbox, Limits,
+    Listener, ListenerTls, ListenerType, Node, Overflow, Oversize, ProxyProtocol, Session,
 };
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytestring::ByteString;
+use rollcall_cluster::tls::NodeTls;
 use rollcall_cluster::{Cluster, Unavailable};
 use rollcall_proto::packet::QoS;
 use rollcall_proto::reason::DisconnectReason;
@@ -181,6 +182,7 @@ fn cluster_config(config: &Config) -> rollcall_cluster::Config {
         peers: cluster.peers.clone(),
         rpc_bind: cluster.rpc_bind,
         rpc_advertise,
+        tls: node_tls(&cluster.tls),
         mqtt_address: mqtt_address(config),
         http_address: reachable(config.http.bind).to_string(),
         version: crate::version().to_owned(),
@@ -221,6 +223,12 @@ fn cluster_config(config: &Config) -> rollcall_cluster::Config {
         },
         inbox_memory: config.inbox.memory,
     }
+}
+
+/// The rules of the configuration have seen to it that all are there or none.
+fn node_tls(tls: &config::ClusterTls) -> Option<NodeTls> {
+    let (ca, cert, key) = (tls.ca.clone()?, tls.cert.clone()?, tls.key.clone()?);
+    Some(NodeTls { ca, cert, key, reload: tls.reload })
 }
 
 /// `node.advertise_mqtt`, else where the default listener (or the first) can be reached.

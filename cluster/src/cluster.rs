@@ -30,6 +30,7 @@ use crate::raft::peers::Peers;
 use crate::replica::Replica;
 use crate::roster::{NodeId, Roster, Session};
 use crate::shard::{InboxReader, Shards};
+use crate::tls::NodeTlsError;
 
 pub use members::Refused;
 pub use status::GroupStatus;
@@ -51,6 +52,8 @@ pub enum StartError {
     Timing(String),
     #[error(transparent)]
     Group(#[from] GroupError),
+    #[error("cluster.tls: {0}")]
+    Tls(#[from] NodeTlsError),
 }
 
 /// Why this node may not serve.

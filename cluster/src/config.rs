@@ -7,6 +7,8 @@ use std::time::Duration;
 use rollcall_proto::schema::roster::Limits;
 use rollcall_proto::schema::shard::InboxLimits;
 
+use crate::tls::NodeTls;
+
 #[derive(Debug, Clone)]
 pub struct Config {
     /// `cluster.name`: two clusters of different names never mix.
@@ -21,6 +23,8 @@ pub struct Config {
     pub rpc_bind: SocketAddr,
     /// `cluster.rpc_advertise`: as the other nodes list this one in their peers.
     pub rpc_advertise: String,
+    /// `cluster.tls`: without it nodes speak plain gRPC.
+    pub tls: Option<NodeTls>,
     /// `node.advertise_mqtt`: `ip:port`, the `node` of events.
     pub mqtt_address: String,
     /// Where this node's HTTP can be reached, for the node list.

@@ -134,7 +134,7 @@ mod tests {
         divisions.report(3, &[1], at(0));
         assert_eq!(
             divisions.judge(1, &living(&[(1, 0), (2, 99), (3, 0)]), PATIENCE, at(10)),
-            [],
+            NOBODY,
             "one of three is enough"
         );
         divisions.report(1, &[], at(11));

@@ -11,6 +11,7 @@
 //! - `propose`, `courier`, `desk`, `scribe`: commands on their way, and what leaders do with them
 //! - `follow`, [`lease`], `reach`, `division`, `housekeeper`, `snapshotter`: what every node does all the time, and the leader for all
 //! - `member`, `join`, `placement`: who is in the cluster, and which shards are where
+//! - [`tls`], [`pem`]: what nodes show each other
 //! - [`recover`]: a cluster made anew from what one node has on its disk
 //! - [`forward`]: publishes for other nodes' sessions
 
@@ -32,6 +33,7 @@ pub mod lease;
 mod member;
 pub mod message;
 pub mod pages;
+pub mod pem;
 mod pending;
 mod placement;
 mod propose;
@@ -50,6 +52,8 @@ pub mod sorted;
 pub mod targets;
 #[cfg(test)]
 mod testing;
+pub mod tls;
+mod told;
 pub mod wanted;
 mod wills;
 

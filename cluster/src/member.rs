@@ -158,10 +158,24 @@ impl Formation {
         };
         match timeout(self.config.rpc_timeout, client.hello(request)).await {
             Ok(Ok(reply)) => Ok(reply.into_inner()),
-            Ok(Err(status)) => Err(status.message().to_owned()),
+            Ok(Err(status)) => Err(reason(&status)),
             Err(_) => Err("no answer".into()),
         }
     }
+}
+
+/// With what lies under it: that a certificate is not trusted stands far below "transport error".
+fn reason(status: &tonic::Status) -> String {
+    let mut said = status.message().to_owned();
+    let mut under = std::error::Error::source(status);
+    while let Some(error) = under {
+        let text = error.to_string();
+        if !said.contains(&text) {
+            said = format!("{said}: {text}");
+        }
+        under = error.source();
+    }
+    said
 }
 
 /// The same on every node that lists the same peers, in whatever order.

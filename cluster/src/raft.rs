@@ -11,6 +11,7 @@ pub(crate) mod replicated;
 mod tests;
 pub(crate) mod trunk;
 pub(crate) mod wire;
+pub(crate) mod wiring;
 
 use std::fmt;
 use std::sync::Arc;

@@ -31,6 +31,7 @@ use crate::roster::NodeId;
 use crate::scribe::NotLeader;
 use crate::shard::ShardReplica;
 use crate::shard::serve::{serve_inbox, serve_retained};
+use crate::told::Told;
 
 /// Of the messages between nodes; nodes of different ones do not talk.
 pub(crate) const PROTOCOL: u32 = 2;
@@ -52,23 +53,18 @@ pub(crate) struct Server {
     pub leases: Arc<Leases>,
     pub peers: Peers,
     pub drain_asked: watch::Sender<bool>,
+    pub told: Told,
 }
 
 #[tonic::async_trait]
 impl Node for Server {
     async fn hello(&self, request: Request<wire::HelloRequest>) -> Result<Response<wire::HelloReply>, Status> {
         let asked = request.into_inner();
-        if asked.cluster != self.config.cluster_name {
-            return Err(Status::failed_precondition(format!(
-                "this node belongs to cluster {:?}, the caller ({}) to {:?}: correct cluster.name or cluster.peers",
-                self.config.cluster_name, asked.name, asked.cluster
-            )));
-        }
-        if asked.protocol != PROTOCOL {
-            return Err(Status::failed_precondition(format!(
-                "this node speaks node protocol {PROTOCOL}, the caller ({}) {}: run compatible versions",
-                asked.name, asked.protocol
-            )));
+        if let Err(why) = self.is_of_us(&asked) {
+            if self.told.is_new(&asked.name, &why) {
+                tracing::warn!(node = asked.name, why, "another node was refused");
+            }
+            return Err(Status::failed_precondition(why));
         }
         let roster = self.group(ROSTER)?;
         let formed = roster.raft.is_initialized().await.map_err(internal)?;
@@ -261,6 +257,23 @@ impl Node for Server {
 }
 
 impl Server {
+    fn is_of_us(&self, asked: &wire::HelloRequest) -> Result<(), String> {
+        let ours = &self.config.cluster_name;
+        if asked.cluster != *ours {
+            return Err(format!(
+                "this node belongs to cluster {ours:?}, the caller ({}) to {:?}: correct cluster.name or cluster.peers",
+                asked.name, asked.cluster
+            ));
+        }
+        if asked.protocol != PROTOCOL {
+            return Err(format!(
+                "this node speaks node protocol {PROTOCOL}, the caller ({}) {}: run compatible versions",
+                asked.name, asked.protocol
+            ));
+        }
+        Ok(())
+    }
+
     /// Whoever has lost its disk comes back as another at the same address, and must not speak for what it was.
     fn is_for_me(&self, node: NodeId) -> Result<(), Status> {
         let other = "this is another node than the one that is meant";

@@ -24,6 +24,7 @@ pub(crate) fn config(route_lease: Duration) -> Config {
         peers: Vec::new(),
         rpc_bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         rpc_advertise: "127.0.0.1:1".into(),
+        tls: None,
         mqtt_address: "127.0.0.1:1883".into(),
         http_address: "127.0.0.1:8080".into(),
         version: "0".into(),

@@ -13,10 +13,8 @@ impl fmt::Display for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut last = "";
         for (section, _) in SECTIONS {
-            let prefix = section.strip_suffix("NAME").map_or_else(|| format!("{section}."), str::to_owned);
-            let mut found: Vec<_> = self.settings.iter().filter(|(name, _)| name.starts_with(&prefix)).collect();
-            // A table within a table comes behind it.
-            found.sort_by_key(|(name, _)| name.rsplit_once('.').map(|(table, _)| table));
+            let of_section = |setting: &Setting| setting.key.name.rsplit_once('.').is_some_and(|(of, _)| of == section);
+            let found = self.settings.iter().filter(|(_, setting)| of_section(setting));
             for (name, setting) in found {
                 let Some((table, leaf)) = name.rsplit_once('.') else { continue };
                 if table != last {

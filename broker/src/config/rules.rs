@@ -19,6 +19,7 @@ pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), Problems
     timing(config, &mut rules);
     listeners(config, &mut rules);
     membership(config, &mut rules);
+    node_links(config, &mut rules);
     addresses(config, &mut rules);
     if rules.broken.is_empty() { Ok(()) } else { Err(Problems(rules.broken)) }
 }
@@ -142,6 +143,25 @@ fn membership(config: &Config, rules: &mut Rules<'_>) {
             rule: format!("other nodes cannot reach the wildcard cluster.rpc_bind = \"{}\"", config.cluster.rpc_bind),
         });
     }
+}
+
+/// All three files or none; and none only where nobody else can reach the port, or it is asked for.
+fn node_links(config: &Config, rules: &mut Rules<'_>) {
+    let (cluster, tls) = (&config.cluster, &config.cluster.tls);
+    let files = [("cluster.tls.ca", &tls.ca), ("cluster.tls.cert", &tls.cert), ("cluster.tls.key", &tls.key)];
+    if files.iter().any(|(_, file)| file.is_some()) {
+        for (key, _) in files.iter().filter(|(_, file)| file.is_none()) {
+            let rule = "cluster.tls.ca, cluster.tls.cert and cluster.tls.key belong together".to_owned();
+            rules.broken.push(Problem::Missing { key: (*key).to_owned(), rule });
+        }
+        return;
+    }
+    let rule = |_: &Rules<'_>| {
+        "is reached by more than this machine, and nodes would speak without TLS: set cluster.tls.ca, cluster.tls.cert and \
+         cluster.tls.key, or cluster.plaintext = true where the network is trusted"
+            .to_owned()
+    };
+    rules.require(cluster.plaintext || cluster.rpc_bind.ip().is_loopback(), "cluster.rpc_bind", rule);
 }
 
 fn addresses(config: &Config, rules: &mut Rules<'_>) {

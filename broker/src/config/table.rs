@@ -42,7 +42,7 @@ const MQTT_LARGEST: u64 = 256 * MIB;
 const KEEP_ALIVE_LONGEST: u64 = 65_535 * SECOND;
 
 /// What a section is for, in the order in which the reference shows them.
-pub const SECTIONS: [(&str, &str); 11] = [
+pub const SECTIONS: [(&str, &str); 12] = [
     ("node", "This node."),
     ("http", "The HTTP interface for operators: health, metrics, REST."),
     (
@@ -56,6 +56,11 @@ pub const SECTIONS: [(&str, &str); 11] = [
          for.",
     ),
     ("cluster", "The nodes and how they agree."),
+    (
+        "cluster.tls",
+        "Between nodes: TLS 1.3, where each shows a certificate of one private authority and sees the other's. Given together \
+         or not at all; without them nodes speak plainly, which beyond loopback has to be asked for by `cluster.plaintext`.",
+    ),
     ("session", "What each MQTT session may do and hold."),
     (
         "limits",
@@ -229,6 +234,26 @@ pub const KEYS: &[Key] = &[
         Kind::OptionalAddress,
         "",
         "Where other nodes reach this one. Not set: `cluster.rpc_bind`, which must then not be a wildcard.",
+    ),
+    key("cluster.tls.ca", Kind::OptionalPath, "", "PEM file: the authority that has issued all nodes' certificates."),
+    key(
+        "cluster.tls.cert",
+        Kind::OptionalPath,
+        "",
+        "PEM file: this node's certificate with its chain, for the host of its `cluster.rpc_advertise`.",
+    ),
+    key("cluster.tls.key", Kind::OptionalPath, "", "PEM file: the private key of that certificate."),
+    key(
+        "cluster.tls.reload",
+        ms(SECOND, 86_400 * SECOND),
+        "10s",
+        "How often these files are looked at; new ones are used from the next connection on.",
+    ),
+    key(
+        "cluster.plaintext",
+        Kind::Bool,
+        "false",
+        "Whether nodes may speak to each other without TLS beyond loopback: whoever reaches the port is then one of them.",
     ),
     key(
         "cluster.shards",

@@ -177,6 +177,18 @@ fn what_a_listener_cannot_do_without_its_other_keys_is_refused() {
 }
 
 #[test]
+fn nodes_speak_tls_or_stay_on_loopback_or_are_told_to_speak_plainly() {
+    let wide = ["cluster.rpc_bind=0.0.0.0:7400", "cluster.rpc_advertise=node-0.example:7400"];
+    let text = refusal(&wide);
+    assert!(text.contains("cluster.rpc_bind") && text.contains("cluster.plaintext = true"), "{text}");
+    assert!(from_set(&[&wide[..], &["cluster.plaintext=true"]].concat()).is_ok());
+    let tls = ["cluster.tls.ca=ca.pem", "cluster.tls.cert=c.pem", "cluster.tls.key=k.pem"];
+    assert!(from_set(&[&wide[..], &tls].concat()).is_ok());
+    let text = refusal(&[&wide[..], &tls[..2]].concat());
+    assert!(text.contains("cluster.tls.key is not set") && text.contains("belong together"), "{text}");
+}
+
+#[test]
 fn a_named_listener_takes_the_place_of_the_default_one() {
     let effective = from_set(&["listeners.plant-7.bind=127.0.0.1:1884"]).unwrap();
     assert_eq!(effective.config.listeners.keys().collect::<Vec<_>>(), ["plant-7"]);

@@ -141,11 +141,23 @@ pub enum ClientIdPolicy {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct ClusterTls {
+    pub ca: Option<PathBuf>,
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    #[serde(deserialize_with = "duration")]
+    pub reload: Duration,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Cluster {
     pub name: String,
     pub peers: Vec<String>,
     pub rpc_bind: SocketAddr,
     pub rpc_advertise: Option<String>,
+    pub tls: ClusterTls,
+    pub plaintext: bool,
     pub shards: u32,
     pub replicas: u32,
     pub voters: usize,

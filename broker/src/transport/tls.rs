@@ -1,17 +1,15 @@
 //! TLS 1.2 and 1.3. Certificates can be exchanged while connections stay: the next handshake gets the new one.
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use rustls::RootCertStore;
+use rollcall_cluster::pem::{Contents, PemError};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::ring;
-use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
@@ -23,14 +21,8 @@ use crate::config::{ClientAuth, ListenerTls};
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("{path}: {source}", path = .path.display())]
-    File { path: PathBuf, source: io::Error },
-    #[error("{path} is no PEM file with what is needed: {source}", path = .path.display())]
-    Pem { path: PathBuf, source: pem::Error },
-    #[error("{path} has no certificate in it", path = .path.display())]
-    NoCertificate { path: PathBuf },
-    #[error("the certificate in {cert} and the key in {key} cannot be used together: {source}", cert = .cert.display(), key = .key.display())]
-    Pair { cert: PathBuf, key: PathBuf, source: rustls::Error },
+    #[error(transparent)]
+    Pem(#[from] PemError),
     #[error("{path} cannot say which client certificates are good: {why}", path = .path.display())]
     ClientCa { path: PathBuf, why: String },
     #[error("TLS cannot be set up: {0}")]
@@ -44,7 +36,7 @@ pub struct Identity {
     certified: ArcSwap<CertifiedKey>,
     clients: Option<Arc<Clients>>,
     /// The files' contents at the last look, so that one that is bad is told of once.
-    seen: Mutex<Contents>,
+    seen: Mutex<Found>,
 }
 
 struct Files {
@@ -55,10 +47,10 @@ struct Files {
 }
 
 #[derive(PartialEq, Eq)]
-struct Contents {
-    cert: Vec<u8>,
-    key: Vec<u8>,
-    client_ca: Option<Vec<u8>>,
+struct Found {
+    cert: Contents,
+    key: Contents,
+    client_ca: Option<Contents>,
 }
 
 /// What the contents come to, if all of them are good.
@@ -112,14 +104,14 @@ impl Identity {
 }
 
 impl Files {
-    fn read(&self) -> Result<Contents, TlsError> {
-        let client_ca = self.client_ca.as_deref().map(read).transpose()?;
-        Ok(Contents { cert: read(&self.cert)?, key: read(&self.key)?, client_ca })
+    fn read(&self) -> Result<Found, TlsError> {
+        let client_ca = self.client_ca.as_deref().map(Contents::read).transpose()?;
+        Ok(Found { cert: Contents::read(&self.cert)?, key: Contents::read(&self.key)?, client_ca })
     }
 
-    fn parse(&self, contents: &Contents, auth: ClientAuth) -> Result<Loaded, TlsError> {
-        let certified = pair(&self.cert, &self.key, contents)?;
-        let verifier = match (&self.client_ca, &contents.client_ca) {
+    fn parse(&self, found: &Found, auth: ClientAuth) -> Result<Loaded, TlsError> {
+        let certified = found.cert.with_key(&found.key)?;
+        let verifier = match (&self.client_ca, &found.client_ca) {
             (Some(path), Some(authorities)) => Some(client_verifier(path, authorities, auth)?),
             (_, _) => None,
         };
@@ -199,34 +191,15 @@ pub fn acceptor(tls: &ListenerTls, cert: &Path, key: &Path) -> Result<(TlsAccept
     Ok((TlsAcceptor::from(Arc::new(config)), identity))
 }
 
-fn client_verifier(path: &Path, authorities: &[u8], auth: ClientAuth) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let failed = |why: String| TlsError::ClientCa { path: path.into(), why };
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(path, authorities)? {
-        roots.add(certificate).map_err(|error| failed(error.to_string()))?;
-    }
-    let provider = Arc::new(ring::default_provider());
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+fn client_verifier(
+    path: &Path,
+    authorities: &Contents,
+    auth: ClientAuth,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let (roots, provider) = (Arc::new(authorities.authorities()?), Arc::new(ring::default_provider()));
+    let builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
     let builder = if auth == ClientAuth::Optional { builder.allow_unauthenticated() } else { builder };
-    builder.build().map_err(|error| failed(error.to_string()))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|source| TlsError::File { path: path.into(), source })
-}
-
-fn certificates(path: &Path, contents: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(contents).collect();
-    let found = found.map_err(|source| TlsError::Pem { path: path.into(), source })?;
-    if found.is_empty() { Err(TlsError::NoCertificate { path: path.into() }) } else { Ok(found) }
-}
-
-fn pair(cert: &Path, key: &Path, contents: &Contents) -> Result<CertifiedKey, TlsError> {
-    let chain = certificates(cert, &contents.cert)?;
-    let secret = PrivateKeyDer::from_pem_slice(&contents.key);
-    let secret = secret.map_err(|source| TlsError::Pem { path: key.into(), source })?;
-    let pair = CertifiedKey::from_der(chain, secret, &ring::default_provider());
-    pair.map_err(|source| TlsError::Pair { cert: cert.into(), key: key.into(), source })
+    builder.build().map_err(|error| TlsError::ClientCa { path: path.into(), why: error.to_string() })
 }
 
 /// Looks for other certificates again and again.

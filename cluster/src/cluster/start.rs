@@ -1,5 +1,6 @@
 //! From a configuration to a running node.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -7,7 +8,7 @@ use rollcall_proto::schema::node::node_server::NodeServer;
 use rollcall_storage::{Bodies, BodiesOptions, DataDir, EventLog, EventLogOptions, Identity, RaftLog, RaftLogOptions};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tonic::transport::server::TcpIncoming;
+use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Cluster, Inner, StartError};
 use crate::config::Config;
@@ -25,12 +26,15 @@ use crate::placement::{Planner, Steward};
 use crate::propose::Proposer;
 use crate::raft::ROSTER;
 use crate::raft::peers::{MAX_MESSAGE, Peers};
+use crate::raft::wiring::{Wire, accept};
 use crate::reach::Reach;
 use crate::replica::{Observer, Replica};
 use crate::server::Server;
 use crate::shard::Shards;
 use crate::shard::spill::Spill;
 use crate::snapshotter::Snapshotter;
+use crate::tls::Tls;
+use crate::told::Told;
 use crate::wills::Executor;
 
 impl Cluster {
@@ -50,7 +54,11 @@ impl Cluster {
         let spill = Spill::new(bodies, config.inbox_memory / u64::from(config.shards.max(1)), log.clone());
         let feed = EventFeed::new(events, config.event_memory, config.event_retention);
         let replica = Arc::new(Replica::new(data_dir.node_id(), feed, observer));
-        let peers = Peers::new(config.rpc_timeout);
+        let tls = config.tls.as_ref().map(Tls::load).transpose()?;
+        if let Some(tls) = tls.clone() {
+            tokio::spawn(tls.keep_fresh());
+        }
+        let peers = Peers::new(config.rpc_timeout, tls.clone());
         let raft_config = crate::raft::config(&config.cluster_name, config.heartbeat, config.election)
             .map_err(|error| StartError::Timing(error.to_string()))?;
         let groups = Groups::new(Ground {
@@ -65,7 +73,8 @@ impl Cluster {
         let desk = Arc::new(Desk::new(groups.clone(), roster.clone(), replica.clone(), config.route_lease));
         let leases = Arc::new(Leases::new(config.route_lease, config.lease));
         let office = Arc::new(Office { config, replica, groups, desk, peers, leases });
-        Ok(Self::assemble(office, &roster, data_dir, spill, listener))
+        let wires = accept(listener, tls, office.config.rpc_timeout);
+        Ok(Self::assemble(office, &roster, data_dir, spill, wires))
     }
 
     fn assemble(
@@ -73,7 +82,7 @@ impl Cluster {
         roster: &Arc<Group>,
         data_dir: DataDir,
         spill: Arc<Spill>,
-        listener: TcpListener,
+        wires: ReceiverStream<io::Result<Wire>>,
     ) -> Cluster {
         let Office { config, replica, groups, desk, peers, leases } = &*office;
         let links = Links::new(config.clone(), replica.clone(), peers.clone());
@@ -107,11 +116,12 @@ impl Cluster {
             desk: desk.clone(),
             admission: Admission { office: office.clone(), group: roster.clone(), proposals: proposals.clone() },
             drain_asked: drain_asked.clone(),
+            told: Told::default(),
             received: Arc::new(Received::default()),
             leases: leases.clone(),
             peers: peers.clone(),
         };
-        tokio::spawn(serve(server, listener));
+        tokio::spawn(serve(server, wires));
         arrive(&office, roster, proposer);
         let announcing = desk.clone();
         tokio::spawn(async move { announcing.run().await });
@@ -175,14 +185,13 @@ async fn bind(config: &Config) -> Result<TcpListener, StartError> {
     })
 }
 
-async fn serve(server: Server, listener: TcpListener) {
+async fn serve(server: Server, wires: ReceiverStream<io::Result<Wire>>) {
     let service = NodeServer::new(server).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let serving = tonic::transport::Server::builder()
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(16 << 20)
         .add_service(service)
-        .serve_with_incoming(incoming);
+        .serve_with_incoming(wires);
     if let Err(error) = serving.await {
         tracing::error!(%error, "the node-to-node listener has failed");
     }

@@ -273,7 +273,7 @@ async fn a_message_for_a_nodes_new_epoch_never_waits_in_the_link_to_the_old_one(
     let dir = TempDir::new().unwrap();
     let (replica, _) = replica(&dir);
     bring_up(&replica, 1, 70);
-    let peers = Peers::new(Duration::from_millis(100));
+    let peers = Peers::new(Duration::from_millis(100), None);
     let links = Links::new(Arc::new(config(Duration::from_secs(2))), replica.clone(), peers);
     assert!(links.to(9).is_none(), "nobody of that name is up");
     let old = links.to(OTHER).unwrap();

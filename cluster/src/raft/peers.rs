@@ -5,12 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream;
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rollcall_proto::schema::node::{AppendReply, AppendRequest, node_client::NodeClient};
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
 
 use super::trunk::{Flow, Trunk};
+use super::wiring::connect;
+use crate::tls::Tls;
 
 /// The largest message between nodes: a full append of large batches.
 pub(crate) const MAX_MESSAGE: usize = 64 << 20;
@@ -21,12 +25,13 @@ pub(crate) struct Peers {
     channels: Arc<Mutex<BTreeMap<String, Channel>>>,
     trunks: Arc<Mutex<BTreeMap<String, Arc<Trunk>>>>,
     timeout: Duration,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Peers {
     /// `timeout` bounds the connecting.
-    pub(crate) fn new(timeout: Duration) -> Self {
-        Peers { channels: Arc::default(), trunks: Arc::default(), timeout }
+    pub(crate) fn new(timeout: Duration, tls: Option<Arc<Tls>>) -> Self {
+        Peers { channels: Arc::default(), trunks: Arc::default(), timeout, tls }
     }
 
     /// # Errors
@@ -36,7 +41,7 @@ impl Peers {
         let channel = match channels.get(address) {
             Some(channel) => channel.clone(),
             None => {
-                let channel = self.endpoint(address)?.connect_lazy();
+                let channel = self.channel(address)?;
                 channels.insert(address.to_owned(), channel.clone());
                 channel
             }
@@ -61,20 +66,26 @@ impl Peers {
 
     /// A connection of its own, so that a long transfer does not hold up what is urgent.
     pub(crate) fn own_client(&self, address: &str) -> Result<NodeClient<Channel>, tonic::transport::Error> {
-        let channel = self.endpoint(address)?.connect_lazy();
+        let channel = self.channel(address)?;
         Ok(NodeClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
     }
 
-    fn endpoint(&self, address: &str) -> Result<Endpoint, tonic::transport::Error> {
+    fn channel(&self, address: &str) -> Result<Channel, tonic::transport::Error> {
+        // Whatever the scheme says: how it is encrypted is up to the connector.
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
-        Ok(endpoint
+        let (tls, address) = (self.tls.clone(), address.to_owned());
+        let connector = service_fn(move |_| {
+            let connecting = connect(address.clone(), tls.clone());
+            async move { connecting.await.map(TokioIo::new) }
+        });
+        let endpoint = endpoint
             .connect_timeout(self.timeout)
-            .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(1))
             .keep_alive_timeout(Duration::from_secs(3))
             .keep_alive_while_idle(true)
             .initial_stream_window_size(4 << 20)
-            .initial_connection_window_size(16 << 20))
+            .initial_connection_window_size(16 << 20);
+        Ok(endpoint.connect_with_connector_lazy(connector))
     }
 }
 

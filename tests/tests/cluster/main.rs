@@ -13,6 +13,7 @@ mod limit;
 mod membership;
 mod mqtt;
 mod node_death;
+mod node_links;
 mod one_owner;
 mod openapi;
 mod power_cut;
