@@ -131,6 +131,7 @@ fn routes() -> OpenApiRouter<AdminState> {
         .routes(routes!(nodes::nodes))
         .routes(routes!(nodes::remove))
         .routes(routes!(nodes::drain))
+        .routes(routes!(nodes::rebalance))
         .routes(routes!(cluster::limits, cluster::set_limits))
         .routes(routes!(sessions::sessions))
         .routes(routes!(sessions::session, sessions::kick))

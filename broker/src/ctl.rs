@@ -63,6 +63,12 @@ enum What {
         #[arg(long)]
         no_wait: bool,
     },
+    /// Send clients from the nodes that have the most to the others, until all are within 5 % of the mean
+    Rebalance {
+        /// Return as soon as the first have been told
+        #[arg(long)]
+        no_wait: bool,
+    },
     /// The membership of a node
     Node {
         #[command(subcommand)]
@@ -100,6 +106,10 @@ pub enum Error {
     Refused { status: u16, detail: String },
     #[error("{url} does not answer as a Rollcall node does: {cause}")]
     NotOurs { url: String, cause: String },
+    #[error(
+        "{0} clients are where they were: they do not go where they are sent, or their load balancer sends them back"
+    )]
+    NoProgress(u64),
     #[error("the event stream broke off: {0}; go on with --after and the last seq seen")]
     BrokenOff(std::io::Error),
 }
@@ -143,6 +153,7 @@ pub fn run(options: Options) -> Result<(), Error> {
         What::Events { after, follow: false } => node.events(*after),
         What::Events { after, follow: true } => node.follow(*after),
         What::Limits => node.show("limits", print_fields),
+        What::Rebalance { no_wait } => node.rebalance(!no_wait),
         What::Drain { node: name, no_wait } => node.drain(name, !no_wait),
         What::Node { what: Membership::Remove { name, no_wait } } => node.remove(name, !no_wait),
     }
@@ -197,8 +208,13 @@ impl<'a> Node<'a> {
     }
 
     fn get(&self, path: &str) -> Result<Value, Error> {
+        self.ask("GET", path)
+    }
+
+    /// What it answers.
+    fn ask(&self, method: &str, path: &str) -> Result<Value, Error> {
         let not_ours = |cause: String| Error::NotOurs { url: self.url(path), cause };
-        let text = self.send("GET", path, "application/json")?.into_body().read_to_string();
+        let text = self.send(method, path, "application/json")?.into_body().read_to_string();
         let text = text.map_err(|cause| not_ours(cause.to_string()))?;
         serde_json::from_str(&text).map_err(|cause| not_ours(cause.to_string()))
     }

@@ -11,6 +11,7 @@ pub mod ctl;
 pub mod dev;
 pub mod door;
 pub mod events;
+pub mod farewell;
 pub mod gateway;
 pub mod mailbox;
 pub mod meters;

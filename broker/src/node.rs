@@ -11,19 +11,19 @@ use bytestring::ByteString;
 use rollcall_cluster::tls::NodeTls;
 use rollcall_cluster::{Cluster, Unavailable};
 use rollcall_proto::packet::QoS;
-use rollcall_proto::reason::DisconnectReason;
 use rollcall_proto::schema::roster::{Limits, NodeState};
 use rollcall_proto::schema::shard::{self, InboxLimits};
 use rollcall_proto::session::{ClientIdPolicy, KeepAliveGrace, KeepAliveOutside, Overflow, SessionConfig};
 use tokio::sync::watch;
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, sleep};
 
 use crate::access::Access;
 use crate::config::{self, Config, Listener};
 use crate::connection::Shared;
 use crate::door::Door;
+use crate::farewell::send_away;
 use crate::gateway::{self, Gateway};
-use crate::mailbox::{End, MailboxLimits};
+use crate::mailbox::MailboxLimits;
 use crate::meters::Meters;
 use crate::refusals::Refusals;
 use crate::router::Router;
@@ -51,8 +51,6 @@ pub struct Node {
 
 /// Between two looks at whether the last connection has gone.
 const LOOK: Duration = Duration::from_millis(20);
-/// Clients told to go in one step of a drain.
-const DRAIN_STEPS_PER_SECOND: u32 = 20;
 
 impl Node {
     /// Binds the listeners and starts the node's part in the cluster. Connections are accepted from now on, and
@@ -71,7 +69,7 @@ impl Node {
             bound.push((name, listener, Arc::new(door), socket));
         }
         let meters = Arc::new(Meters::new());
-        let router = Router::new(meters.clone());
+        let router = Router::new(meters.clone(), config.drain.rate);
         let cluster = Cluster::start(cluster_config(config), router.clone()).await?;
         router.attach(cluster.clone());
         let refusals = Arc::new(Refusals::new(&config.events));
@@ -148,18 +146,7 @@ impl Node {
         let mailboxes = self.router.mailboxes();
         let others = self.other_addresses();
         tracing::info!(connections = mailboxes.len(), "sending clients away");
-        let step = match self.drain.rate {
-            0 => mailboxes.len().max(1),
-            rate => rate.div_ceil(DRAIN_STEPS_PER_SECOND) as usize,
-        };
-        let mut ticks = interval(Duration::from_secs(1) / DRAIN_STEPS_PER_SECOND);
-        for (at, some) in mailboxes.chunks(step).enumerate() {
-            ticks.tick().await;
-            for (offset, mailbox) in some.iter().enumerate() {
-                let server_reference = others.get((at * step + offset) % others.len().max(1)).cloned();
-                mailbox.end(End { reason: DisconnectReason::GoAway, server_reference, released: false });
-            }
-        }
+        send_away(&mailboxes, others.into_iter().cycle(), self.drain.rate).await;
     }
 
     fn other_addresses(&self) -> Vec<ByteString> {

@@ -4,6 +4,7 @@ mod matched;
 mod outward;
 mod shared;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use bytestring::ByteString;
@@ -15,6 +16,7 @@ use rollcall_proto::message::{Delivery, Message};
 use rollcall_proto::packet::{PacketId, QoS};
 use rollcall_proto::reason::DisconnectReason;
 
+use crate::farewell::send_away;
 use crate::mailbox::{End, Mailbox};
 use crate::meters::Meters;
 use matched::Matched;
@@ -100,16 +102,22 @@ pub struct Router {
     connections: DashMap<u64, Arc<Mailbox>>,
     cache: DashMap<ByteString, Arc<Matched>>,
     meters: Arc<Meters>,
+    /// `drain.rate`
+    rate: u32,
+    /// Clients are being sent to other nodes.
+    sending_away: AtomicBool,
 }
 
 impl Router {
-    pub fn new(meters: Arc<Meters>) -> Arc<Self> {
+    pub fn new(meters: Arc<Meters>, rate: u32) -> Arc<Self> {
         Arc::new_cyclic(|me| Router {
             me: me.clone(),
             cluster: OnceLock::new(),
             connections: DashMap::new(),
             cache: DashMap::new(),
             meters,
+            rate,
+            sending_away: AtomicBool::new(false),
         })
     }
 
@@ -302,6 +310,25 @@ impl Observer for Router {
             let reason = DisconnectReason::ServerInternalError;
             mailbox.end(End { reason, server_reference: None, released: false });
         }
+    }
+
+    /// One such wish at a time: a second one was made before the first could be seen to do anything.
+    fn send_away(&self, destinations: Vec<(String, u64)>) {
+        let Some(me) = self.me.upgrade() else { return };
+        if self.sending_away.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let count: u64 = destinations.iter().map(|(_, count)| count).sum();
+        let mut mailboxes = self.mailboxes();
+        mailboxes.truncate(count as usize);
+        tracing::info!(connections = mailboxes.len(), "sending clients to nodes that have fewer");
+        let addresses = destinations
+            .into_iter()
+            .flat_map(|(address, count)| std::iter::repeat_n(ByteString::from(address), count as usize));
+        tokio::spawn(async move {
+            send_away(&mailboxes, addresses, me.rate).await;
+            me.sending_away.store(false, Ordering::Release);
+        });
     }
 
     fn replaced(&self, roster: &Roster) {

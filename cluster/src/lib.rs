@@ -12,9 +12,11 @@
 //! - `follow`, [`lease`], `reach`, `division`, `housekeeper`, `snapshotter`: what every node does all the time, and the leader for all
 //! - `member`, `join`, `placement`: who is in the cluster, and which shards are where
 //! - [`tls`], [`pem`]: what nodes show each other
+//! - [`balance`]: which connections should go where
 //! - [`recover`]: a cluster made anew from what one node has on its disk
 //! - [`forward`]: publishes for other nodes' sessions
 
+pub mod balance;
 mod clock;
 mod cluster;
 mod config;

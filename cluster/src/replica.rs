@@ -30,6 +30,8 @@ pub trait Observer: Send + Sync + 'static {
     fn replaced(&self, roster: &Roster);
     /// A publish of another node, for the sessions of this one.
     fn forwarded(&self, parcel: Parcel);
+    /// So many clients of this node are to go to each of these addresses, at the pace of a drain.
+    fn send_away(&self, destinations: Vec<(String, u64)>);
     /// A will, for the live sessions of this node: every node is told at the same entry.
     fn will(&self, message: Arc<Message>);
 }

@@ -90,6 +90,17 @@ impl Node for Server {
         Ok(Response::new(wire::PingReply {}))
     }
 
+    async fn send_away(
+        &self,
+        request: Request<wire::SendAwayRequest>,
+    ) -> Result<Response<wire::SendAwayReply>, Status> {
+        let wire::SendAwayRequest { node, destinations } = request.into_inner();
+        self.is_for_me(node)?;
+        let destinations = destinations.into_iter().map(|to| (to.address, to.count)).collect();
+        self.replica.observer().send_away(destinations);
+        Ok(Response::new(wire::SendAwayReply {}))
+    }
+
     async fn drain(&self, request: Request<wire::DrainRequest>) -> Result<Response<wire::DrainReply>, Status> {
         self.is_for_me(request.into_inner().node)?;
         self.drain_asked.send_replace(true);

@@ -60,6 +60,8 @@ pub(crate) struct Nobody;
 
 impl Observer for Nobody {
     fn lost(&self, _: &Lost) {}
+    fn send_away(&self, _: Vec<(String, u64)>) {}
+
     fn fenced(&self) {}
     fn replaced(&self, _: &Roster) {}
     fn forwarded(&self, _: crate::forward::Parcel) {}

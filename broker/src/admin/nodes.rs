@@ -2,12 +2,13 @@
 
 use axum::{Json, extract::State, http::StatusCode};
 use rollcall_cluster::Cluster;
+use rollcall_cluster::balance::Move;
 use rollcall_cluster::roster::{NodeId, Roster};
 use rollcall_proto::schema::roster::{Node, NodeState};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{AdminState, extract::PathOf, problem::Problem};
+use super::{AdminState, cluster::name_of, extract::PathOf, problem::Problem};
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct NodeList {
@@ -122,6 +123,39 @@ pub(super) async fn remove(
     cluster.remove(id).await?;
     tracing::info!(node = name, "a node is removed over HTTP");
     Ok((StatusCode::ACCEPTED, view(cluster, id, &name)?))
+}
+
+/// So many clients are sent from one node to another.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MoveView {
+    from: String,
+    to: String,
+    count: u64,
+}
+
+/// What is under way.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Rebalancing {
+    moves: Vec<MoveView>,
+}
+
+/// Has nodes that hold more than 5 % above the mean send their surplus to the others, at `drain.rate`: clients of MQTT 5.0 are
+/// told where to go (Server Reference), others are closed and go where their load balancer sends them. No moves: nothing is
+/// to be done.
+#[utoipa::path(
+    post, path = "/api/v1/rebalance", tag = "cluster",
+    responses(
+        (status = 202, description = "It is under way", body = Rebalancing),
+        (status = 503, description = "A node cannot be asked", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn rebalance(State(state): State<AdminState>) -> Result<(StatusCode, Json<Rebalancing>), Problem> {
+    let cluster = state.cluster()?;
+    let moves = cluster.rebalance().await?;
+    let roster = cluster.roster();
+    let view =
+        |step: &Move| MoveView { from: name_of(&roster, step.from), to: name_of(&roster, step.to), count: step.count };
+    Ok((StatusCode::ACCEPTED, Json(Rebalancing { moves: moves.iter().map(view).collect() })))
 }
 
 /// # Errors

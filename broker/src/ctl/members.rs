@@ -10,6 +10,8 @@ use super::{Error, Node, encoded};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
+/// How long connections must not have changed to count as settled.
+const SETTLED: Duration = Duration::from_secs(2);
 /// How long no node may answer before that is told.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -58,6 +60,49 @@ impl Node<'_> {
         })?;
         bar.finish_and_clear();
         self.tell(name, "is no member any more")
+    }
+
+    /// Until there is nothing to move, or moving changes nothing: clients may come back to where they were.
+    pub(super) fn rebalance(&self, wait: bool) -> Result<(), Error> {
+        let mut surplus = u64::MAX;
+        loop {
+            let asked = self.ask("POST", "rebalance")?;
+            let moves = asked["moves"].as_array().cloned().unwrap_or_default();
+            let left: u64 = moves.iter().filter_map(|step| step["count"].as_u64()).sum();
+            if self.options.json {
+                println!("{asked}");
+            } else if left == 0 {
+                println!("the connections are spread evenly");
+            } else {
+                moves
+                    .iter()
+                    .for_each(|step| println!("{} clients go from {} to {}", step["count"], step["from"], step["to"]));
+            }
+            if left == 0 || !wait {
+                return Ok(());
+            }
+            if left >= surplus {
+                return Err(Error::NoProgress(left));
+            }
+            surplus = left;
+            self.settled()?;
+        }
+    }
+
+    /// Until no node's connections change any more.
+    fn settled(&self) -> Result<(), Error> {
+        let counts = |nodes: &Value| -> Vec<u64> {
+            nodes["items"].as_array().into_iter().flatten().filter_map(|node| node["connections"].as_u64()).collect()
+        };
+        let (mut last, mut since) = (counts(&self.get("nodes")?), Instant::now());
+        while since.elapsed() < SETTLED {
+            sleep(LOOK);
+            let now = counts(&self.get("nodes")?);
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+        }
+        Ok(())
     }
 
     fn tell(&self, name: &str, what: &str) -> Result<(), Error> {

@@ -1,13 +1,15 @@
 //! What operators ask of members: to drain, to leave.
 
 use std::collections::BTreeSet;
+use std::future::Future;
 
-use rollcall_proto::schema::node::DrainRequest;
-use rollcall_proto::schema::roster::{NodeLeaving, NodeState, command, outcome};
+use rollcall_proto::schema::node::{Destination, DrainRequest, SendAwayRequest};
+use rollcall_proto::schema::roster::{Node, NodeLeaving, NodeState, command, outcome};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::Cluster;
+use crate::balance::{Move, moves};
 use crate::propose::Unavailable;
 use crate::raft::ROSTER;
 use crate::roster::{NodeId, Roster};
@@ -48,12 +50,56 @@ impl Cluster {
             self.inner.drain_asked.send_replace(true);
             return Ok(());
         }
-        let unreachable = |why: String| Refused::Unreachable(why);
-        let mut client = self.inner.peers.client(&address).map_err(|error| unreachable(error.to_string()))?;
-        match timeout(self.inner.config.rpc_timeout, client.drain(DrainRequest { node })).await {
+        let mut client = self.inner.peers.client(&address).map_err(unreachable)?;
+        self.within(client.drain(DrainRequest { node })).await
+    }
+
+    /// Has the nodes that hold more than 5 % above the mean send their surplus to those below it, at `drain.rate`. Clients of
+    /// 5.0 are told where to go; others are closed, and go where their load balancer sends them.
+    ///
+    /// # Errors
+    /// [`Refused`] where a node cannot be reached; the others were asked then.
+    pub async fn rebalance(&self) -> Result<Vec<Move>, Refused> {
+        let (moves, nodes) = {
+            let roster = self.roster();
+            let open = roster.nodes().filter(|node| node.state() == NodeState::Up && !node.leaving);
+            let nodes: Vec<Node> = open.cloned().collect();
+            let has: Vec<(NodeId, u64)> = nodes.iter().map(|node| (node.id, node.connections)).collect();
+            (moves(&has), nodes)
+        };
+        let mut failed = None;
+        for node in &nodes {
+            let address = |id| nodes.iter().find(|node| node.id == id).map(|node| node.mqtt_address.clone());
+            let own = moves.iter().filter(|step| step.from == node.id);
+            let destinations: Vec<(String, u64)> =
+                own.filter_map(|step| Some((address(step.to)?, step.count))).collect();
+            if !destinations.is_empty()
+                && let Err(error) = self.ask_to_send_away(node, destinations).await
+            {
+                failed = Some(error);
+            }
+        }
+        failed.map_or(Ok(moves), Err)
+    }
+
+    async fn ask_to_send_away(&self, node: &Node, destinations: Vec<(String, u64)>) -> Result<(), Refused> {
+        if node.id == self.me() {
+            self.inner.replica.observer().send_away(destinations);
+            return Ok(());
+        }
+        let destinations = destinations.into_iter().map(|(address, count)| Destination { address, count }).collect();
+        let mut client = self.inner.peers.client(&node.rpc_address).map_err(unreachable)?;
+        self.within(client.send_away(SendAwayRequest { node: node.id, destinations })).await
+    }
+
+    async fn within<T>(
+        &self,
+        asking: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    ) -> Result<(), Refused> {
+        match timeout(self.inner.config.rpc_timeout, asking).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(status)) => Err(unreachable(status.message().into())),
-            Err(_) => Err(unreachable(format!("{address} does not answer"))),
+            Ok(Err(status)) => Err(unreachable(status.message())),
+            Err(_) => Err(unreachable("it does not answer")),
         }
     }
 
@@ -74,6 +120,10 @@ impl Cluster {
             _ => Err(Refused::Now("there is no such node".into())),
         }
     }
+}
+
+fn unreachable(why: impl std::fmt::Display) -> Refused {
+    Refused::Unreachable(why.to_string())
 }
 
 /// Why the cluster cannot do without the node.

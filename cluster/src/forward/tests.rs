@@ -148,6 +148,8 @@ struct Heard(Mutex<Vec<Arc<Message>>>);
 
 impl Observer for Heard {
     fn lost(&self, _: &Lost) {}
+    fn send_away(&self, _: Vec<(String, u64)>) {}
+
     fn fenced(&self) {}
     fn replaced(&self, _: &Roster) {}
     fn will(&self, _: Arc<Message>) {}

@@ -17,6 +17,8 @@ struct Heard(Mutex<Vec<Arc<Message>>>);
 
 impl Observer for Heard {
     fn lost(&self, _: &Lost) {}
+    fn send_away(&self, _: Vec<(String, u64)>) {}
+
     fn fenced(&self) {}
     fn replaced(&self, _: &Roster) {}
     fn forwarded(&self, _: crate::forward::Parcel) {}

@@ -1,5 +1,7 @@
 //! Nodes that drain, leave, and come back without their disk: from the command line and over HTTP.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::process::Output;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use rollcall_tests::events::{of_client, text};
 use rollcall_tests::external::command;
 use rollcall_tests::patience::until;
 use serde_json::Value;
+use tokio::task::JoinSet;
 
 /// Long enough for every replica to move, one at a time, on a busy machine.
 const MOVED: Duration = Duration::from_secs(60);
@@ -173,6 +176,37 @@ async fn a_node_that_has_lost_its_disk_takes_the_place_of_what_it_was() {
     for name in ["a", "b", "c", "d"] {
         take_up(&cluster, name, lost).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_node_sends_its_surplus_to_the_others() {
+    const CLIENTS: usize = 90;
+    let cluster = TestCluster::start(3).await;
+    let addresses: BTreeMap<String, SocketAddr> =
+        cluster.nodes.iter().map(|node| (node.mqtt().to_string(), node.mqtt())).collect();
+    let mut clients = JoinSet::new();
+    for number in 0..CLIENTS {
+        let (first, addresses) = (cluster.nodes[0].mqtt(), addresses.clone());
+        let options = Options::v5(format!("client-{number}"));
+        let mut client = RawClient::connect(first, &options).await;
+        // As a client that keeps to MQTT 5.0 does.
+        clients.spawn(async move {
+            while let Some(told) = client.closed(Duration::from_secs(3600)).await {
+                let reference = told.properties.server_reference.expect("a server reference").to_string();
+                client = RawClient::connect(addresses[&reference], &options).await;
+            }
+        });
+    }
+    let output = ctl(&cluster, 1, &["rebalance"]).await;
+    assert!(output.status.success() && said(&output).contains("spread evenly"), "{}", said(&output));
+    let nodes = cluster.nodes[1].api().get("nodes").await.expect("the nodes");
+    let counts: Vec<u64> =
+        nodes["items"].as_array().expect("a list").iter().filter_map(|n| n["connections"].as_u64()).collect();
+    assert_eq!(counts, [30, 30, 30]);
+    let events = cluster.nodes[1].api().events_after(0).await;
+    let sent_away = events.iter().filter(|event| event["reason"] == "go_away").count();
+    assert_eq!(sent_away, CLIENTS * 2 / 3, "no one more than has to");
+    clients.abort_all();
 }
 
 fn recover(cluster: &TestCluster, node: usize, more: &[&str]) -> tokio::process::Command {
