@@ -87,13 +87,15 @@ impl Visit {
     pub async fn subscribe(&mut self, filter: &str, qos: u8) -> Result<(), Lost> {
         let (id, begun) = (self.next_id(), self.scene.recorder.now());
         wire::subscribe(self.link.output(), self.version, id, filter, qos);
+        let place = self.record.subscribed.len();
+        self.record.subscribed.push((filter.to_owned(), false));
         let answered = self.answer(|packet| match packet {
             Packet::SubAck { codes } => Some(codes.iter().all(|code| *code < wire::FAILURE)),
             _ => None,
         });
         let answered = answered.await;
         self.scene.recorder.operation(Action::Subscribe, begun, answered == Ok(true));
-        self.record.subscribed.push((filter.to_owned(), answered == Ok(true)));
+        self.record.subscribed[place].1 = answered == Ok(true);
         if answered? { Ok(()) } else { Err(Lost::Gone("the subscription was refused".into())) }
     }
 

@@ -71,7 +71,6 @@ pub enum Packet {
     PubRel(Ack),
     PubComp(Ack),
     SubAck { codes: Vec<u8> },
-    UnsubAck,
     PingResp,
     Disconnect { code: u8 },
 }
@@ -131,14 +130,6 @@ pub fn subscribe(output: &mut Vec<u8>, version: Version, packet_id: u16, filter:
     string(&mut body, filter);
     body.push(qos);
     packet(output, 0x82, &body);
-}
-
-pub fn unsubscribe(output: &mut Vec<u8>, version: Version, packet_id: u16, filter: &str) {
-    let mut body = Vec::with_capacity(64);
-    body.extend(packet_id.to_be_bytes());
-    no_properties(&mut body, version);
-    string(&mut body, filter);
-    packet(output, 0xA2, &body);
 }
 
 pub fn reply(output: &mut Vec<u8>, reply: Reply) {
@@ -228,10 +219,6 @@ fn parse(version: Version, first: u8, body: &mut Reader<'_>) -> Result<Packet, S
                 body.properties()?;
             }
             Ok(Packet::SubAck { codes: body.0.to_vec() })
-        }
-        0xB0 => {
-            body.u16()?;
-            Ok(Packet::UnsubAck)
         }
         0xD0 => Ok(Packet::PingResp),
         0xE0 if version == Version::V5 => Ok(Packet::Disconnect { code: body.code()? }),

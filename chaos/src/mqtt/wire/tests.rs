@@ -50,9 +50,6 @@ fn what_a_client_sends_is_as_the_specifications_write_it() {
     subscribe(&mut sent, Version::V5, 1, "a/+", 2);
     assert_eq!(sent, b"\x82\x09\x00\x01\x00\x00\x03a/+\x02");
     sent.clear();
-    unsubscribe(&mut sent, Version::V5, 1, "a/+");
-    assert_eq!(sent, b"\xA2\x08\x00\x01\x00\x00\x03a/+");
-    sent.clear();
     publish(&mut sent, Version::V311, &Publish { qos: 0, retain: true, ..message(false) });
     assert_eq!(sent, b"\x31\x06\x00\x03a/bx");
     sent.clear();
@@ -96,8 +93,6 @@ fn what_a_broker_sends_is_read() {
     assert_eq!(first(Version::V5, b"\x70\x04\x00\x07\x92\x00"), Packet::PubComp(Ack { packet_id: 7, code: 0x92 }));
     assert_eq!(first(Version::V311, b"\x90\x03\x00\x01\x02"), Packet::SubAck { codes: vec![2] });
     assert_eq!(first(Version::V5, b"\x90\x04\x00\x01\x00\x87"), Packet::SubAck { codes: vec![0x87] });
-    assert_eq!(first(Version::V311, b"\xB0\x02\x00\x01"), Packet::UnsubAck);
-    assert_eq!(first(Version::V5, b"\xB0\x04\x00\x01\x00\x00"), Packet::UnsubAck);
     assert_eq!(first(Version::V5, b"\xD0\x00"), Packet::PingResp);
     assert_eq!(first(Version::V5, b"\xE0\x02\x8E\x00"), Packet::Disconnect { code: 0x8E });
 }
