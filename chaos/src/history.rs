@@ -173,6 +173,8 @@ pub struct Operation {
 /// The streams between persistent sessions.
 #[derive(Debug)]
 pub struct Queues {
+    /// What the times of acknowledgements count from.
+    pub started: At,
     pub plan: Plan,
     pub sent: Sent,
     /// Of each subscriber.

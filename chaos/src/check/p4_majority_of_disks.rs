@@ -38,7 +38,10 @@ mod tests {
         let plan = Plan { root: "d".into(), publishers: 1, topics: 1, subscribers: 1 };
         let sent = Sent([(STREAM, vec![Some(s(1)); 3])].into());
         let received = vec![Received([(STREAM, arrived.to_vec())].into())];
-        let verdict = check(&History { queues: Some(Queues { plan, sent, received, open: 0 }), ..History::default() });
+        let verdict = check(&History {
+            queues: Some(Queues { started: s(0), plan, sent, received, open: 0 }),
+            ..History::default()
+        });
         (verdict.checked, verdict.broken)
     }
 

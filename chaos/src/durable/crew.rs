@@ -33,6 +33,8 @@ const LOOK: Duration = Duration::from_millis(500);
 /// What the clients have to tell in the end.
 pub struct History {
     pub judgement: Judgement,
+    /// What the times of acknowledgements count from.
+    pub started: Instant,
     pub sent: Sent,
     /// Of each subscriber.
     pub received: Vec<Received>,
@@ -170,7 +172,8 @@ impl Crew {
         let published: usize = sent.0.values().map(Vec::len).sum();
         let unacknowledged = published as u64 - judgement.acknowledged;
         let received = self.inboxes.iter().map(|inbox| std::mem::take(&mut inbox.lock().received)).collect();
-        Ok(History { judgement, sent, received, answers, unacknowledged, open, longest, drained })
+        let started = self.started;
+        Ok(History { judgement, started, sent, received, answers, unacknowledged, open, longest, drained })
     }
 
     /// Waits until nothing is owed any more, or nothing new has come for too long; then until nothing comes at all.

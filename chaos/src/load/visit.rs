@@ -37,34 +37,29 @@ impl Visit {
     pub async fn open(scene: &Scene, node: usize, connect: &Connect) -> Result<Self, Lost> {
         let asked = scene.recorder.now();
         let (stream, peer) = Link::dial(scene.ports[node]).await?;
-        let opened = Link::open(stream, connect).await;
-        let now = scene.recorder.now();
-        scene.recorder.operation(Action::Connect, asked, opened.is_ok());
-        let mut record = Connection {
+        let record = Connection {
             client_id: connect.client_id.clone(),
             peer,
             node,
             five: connect.version == Version::V5,
             asked,
             granted: None,
-            alive: now,
-            ended: now,
+            alive: asked,
+            ended: asked,
             end: End::Closed,
             superseded: None,
             late: None,
             subscribed: Vec::new(),
         };
-        match opened {
-            Ok((link, told)) => {
-                record.granted = Some(now);
-                let (scene, messages, resumed) = (scene.clone(), Vec::new(), told.session_present);
-                Ok(Self { link, version: connect.version, scene, record, packet_id: 0, messages, resumed, over: false })
-            }
-            Err(lost) => {
-                scene.recorder.add(|history| history.connections.push(record));
-                Err(lost)
-            }
-        }
+        let mut attempt = Attempt { scene, record: Some(record) };
+        let opened = Link::open(stream, connect).await;
+        scene.recorder.operation(Action::Connect, asked, opened.is_ok());
+        let (link, told) = opened?;
+        let now = scene.recorder.now();
+        let mut record = attempt.record.take().ok_or_else(|| Lost::Gone("it was given up".into()))?;
+        (record.granted, record.alive) = (Some(now), now);
+        let (scene, messages, resumed) = (scene.clone(), Vec::new(), told.session_present);
+        Ok(Self { link, version: connect.version, scene, record, packet_id: 0, messages, resumed, over: false })
     }
 
     pub fn granted(&self) -> At {
@@ -266,6 +261,21 @@ impl Visit {
             self.over = true;
             self.record.end = end;
             self.record.ended = self.scene.recorder.now();
+        }
+    }
+}
+
+/// A CONNECT that was sent is written down even if nobody waits for the answer any more.
+struct Attempt<'a> {
+    scene: &'a Scene,
+    record: Option<Connection>,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if let Some(mut record) = self.record.take() {
+            record.ended = self.scene.recorder.now();
+            self.scene.recorder.add(|history| history.connections.push(record));
         }
     }
 }

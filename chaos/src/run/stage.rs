@@ -148,7 +148,8 @@ impl Stage {
             took: Some(took),
         };
         let operations: Vec<Operation> = history.answers.iter().map(operation).collect();
-        let queues = Queues { plan: (*self.plan).clone(), sent: history.sent, received: history.received, open };
+        let (started, plan) = (self.recorder.at(history.started), (*self.plan).clone());
+        let queues = Queues { started, plan, sent: history.sent, received: history.received, open };
         let findings = self.tally.findings();
         self.recorder.add(|history| {
             history.queues = Some(queues);

@@ -7,7 +7,7 @@ use crate::run::recovery::percentile;
 use crate::run::svg::Svg;
 
 const WIDTH: f64 = 1200.0;
-const LEFT: f64 = 60.0;
+const LEFT: f64 = 70.0;
 const RIGHT: f64 = 20.0;
 const CHART: f64 = 200.0;
 const THROUGHPUT_TOP: f64 = 110.0;
@@ -81,7 +81,9 @@ fn faults(svg: &mut Svg, history: &History, x: &impl Fn(f64) -> f64) {
         // In rows, so that names of short faults do not cover each other.
         let y = 38.0 + 12.0 * (number % 6) as f64;
         svg.line([from, y + 2.0, from, THROUGHPUT_TOP], &format!("stroke=\"{colour}\" stroke-width=\"0.7\""));
-        svg.text(from + 2.0, y, &format!("fill=\"{colour}\" font-size=\"9\""), span.fault.name());
+        let (beside, anchor) = if from > WIDTH - 150.0 { (from - 2.0, "end") } else { (from + 2.0, "start") };
+        let style = format!("fill=\"{colour}\" font-size=\"9\" text-anchor=\"{anchor}\"");
+        svg.text(beside, y, &style, span.fault.name());
     }
 }
 
