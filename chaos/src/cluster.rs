@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rollcall_chaos::clock::Clock;
 use rollcall_chaos::disk::{Lost, PowerCut, Trouble};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -47,6 +48,7 @@ struct Node {
     env: Vec<(String, String)>,
     power: Option<PowerCut>,
     trouble: Option<Trouble>,
+    clock: Option<Clock>,
     log: PathBuf,
     child: Option<Child>,
 }
@@ -60,6 +62,8 @@ pub struct Setup<'a> {
     pub disks: Disks,
     /// The nodes reach each other through this program, which can cut them off.
     pub net: bool,
+    /// The nodes' wall clocks can be made to jump.
+    pub clocks: bool,
     /// The nodes' folders stay.
     pub keep: bool,
 }
@@ -118,6 +122,11 @@ impl Cluster {
     /// The disk of a node, if it can be made to fail.
     pub fn trouble(&self, index: usize) -> Option<&Trouble> {
         self.nodes[index].trouble.as_ref()
+    }
+
+    /// The wall clock of a node, if it can be made to jump.
+    pub fn clock(&self, index: usize) -> Option<&Clock> {
+        self.nodes[index].clock.as_ref()
     }
 
     /// The nodes' folders and logs outlive this program.
@@ -282,6 +291,8 @@ fn node(folder: &Path, first_port: u16, index: usize, setup: &Setup<'_>) -> Node
             (None, Some(trouble), env)
         }
     };
+    let clock = setup.clocks.then(|| Clock::beside(&data_dir));
+    let env = together(env, clock.as_ref().map(Clock::env).unwrap_or_default());
     let own = [
         format!("node.name=node-{index}"),
         format!("node.data_dir={}", data_dir.display()),
@@ -293,7 +304,18 @@ fn node(folder: &Path, first_port: u16, index: usize, setup: &Setup<'_>) -> Node
     ];
     let all = own.iter().chain(setup.settings);
     let settings = all.flat_map(|setting| ["--set".to_owned(), setting.clone()]).collect();
-    Node { settings, env, power, trouble, log: folder.join(format!("node-{index}.log")), child: None }
+    Node { settings, env, power, trouble, clock, log: folder.join(format!("node-{index}.log")), child: None }
+}
+
+/// Both preload a library of their own.
+fn together(mut env: Vec<(String, String)>, other: Vec<(String, String)>) -> Vec<(String, String)> {
+    for (name, value) in other {
+        match env.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = format!("{known}:{value}"),
+            None => env.push((name, value)),
+        }
+    }
+    env
 }
 
 fn free_ports(size: usize) -> Result<u16, String> {

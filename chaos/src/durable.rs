@@ -113,8 +113,16 @@ pub async fn run(arguments: &Arguments) -> Result<(), String> {
         Arguments { .. } => Disks::Kept,
     };
     let (rollcall, size) = (&*arguments.rollcall, arguments.nodes.into());
-    let mut cluster =
-        Cluster::start(&Setup { rollcall, size, settings: &settings, disks, net: false, keep: arguments.keep }).await?;
+    let mut cluster = Cluster::start(&Setup {
+        rollcall,
+        size,
+        settings: &settings,
+        disks,
+        net: false,
+        clocks: false,
+        keep: arguments.keep,
+    })
+    .await?;
     let ports = cluster.mqtt_ports();
     let verdict = attempt(arguments, Some(&mut cluster), &ports, &mut rng).await;
     if disks != Disks::Kept {

@@ -105,6 +105,15 @@ pub enum Leaving {
     Unknown,
 }
 
+/// A session taken up again long before it could have expired.
+#[derive(Debug, Clone)]
+pub struct Resumption {
+    pub client_id: String,
+    pub from: At,
+    pub to: At,
+    pub present: bool,
+}
+
 #[derive(Debug, Clone)]
 pub struct Will {
     /// The payload of the will, which no other has.
@@ -199,6 +208,7 @@ pub struct History {
     pub rounds: Vec<Round>,
     pub queues: Option<Queues>,
     pub wills: Vec<Will>,
+    pub resumptions: Vec<Resumption>,
     /// The payloads of the wills that came, in their order.
     pub will_arrivals: Vec<String>,
     pub watches: Vec<Watch>,
@@ -229,6 +239,12 @@ impl History {
             }
         }
         deadline
+    }
+
+    /// Whether the time that the cluster agrees on may have jumped: with a wrong clock, at an election.
+    pub fn time_jumped(&self, from: At, to: At) -> bool {
+        let overlaps = |span: &Span| span.from <= to && span.over >= from;
+        self.spans.iter().any(|span| span.fault == Fault::ClockJump && overlaps(span))
     }
 
     /// Whether a fault of one of these kinds was done to the node in between.

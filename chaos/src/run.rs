@@ -46,6 +46,10 @@ pub struct Arguments {
     /// Only these kinds of faults.
     #[arg(long, value_enum, value_delimiter = ',')]
     faults: Vec<Fault>,
+    /// By how many minutes a clock jumps. A shard forgets after an hour of the log's time what it was handed on: from 60 on a
+    /// jump with an election may bring wills twice.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(i64).range(1..=10_000), value_name = "MINUTES")]
+    clock_jump: i64,
     /// Where to write the timeline: throughput, latency and faults, as SVG.
     #[arg(long, value_name = "FILE.svg")]
     out: Option<PathBuf>,
@@ -57,21 +61,29 @@ pub struct Arguments {
     settings: Vec<String>,
 }
 
+impl Arguments {
+    fn time(&self) -> Result<Duration, String> {
+        Duration::try_from_secs_f64(self.minutes * 60.0).map_err(|error| error.to_string())
+    }
+}
+
 /// # Errors
 /// A promise that was broken, or a run that says nothing.
 pub async fn run(arguments: &Arguments) -> Result<(), String> {
     let seed = arguments.seed.unwrap_or_else(rand::random);
-    let time = Duration::try_from_secs_f64(arguments.minutes * 60.0).map_err(|error| error.to_string())?;
+    let time = arguments.time()?;
     println!("chaos: seed {seed}, {:.0} s of faults, {} nodes", time.as_secs_f64(), arguments.nodes);
     let kinds = kinds(arguments);
     let settings: Vec<String> = SETTINGS.map(String::from).into_iter().chain(arguments.settings.clone()).collect();
     let disks = if kinds.contains(&Fault::DiskFull) { Disks::MayFail } else { Disks::Kept };
+    let clocks = kinds.contains(&Fault::ClockJump);
     let (rollcall, size, keep) = (&*arguments.rollcall, arguments.nodes.into(), arguments.keep);
-    let mut cluster = Cluster::start(&Setup { rollcall, size, settings: &settings, disks, net: true, keep }).await?;
+    let mut cluster =
+        Cluster::start(&Setup { rollcall, size, settings: &settings, disks, net: true, clocks, keep }).await?;
     let schedule = Schedule::new(seed, &kinds, size, time / PARTS);
     tell_what_is_left_out(&schedule);
     let recorder = Arc::new(Recorder::new());
-    let outcome = attempt(&mut cluster, schedule, seed, time, &recorder).await;
+    let outcome = attempt(&mut cluster, arguments, schedule, seed, &recorder).await;
     let verdict = match outcome {
         Ok(history) => judge(arguments, &history, time),
         Err(error) => {
@@ -93,7 +105,7 @@ fn kinds(arguments: &Arguments) -> Vec<Fault> {
         return arguments.faults.clone();
     }
     let compiler = Command::new("cc").arg("--version").output().is_ok_and(|told| told.status.success());
-    Fault::value_variants().iter().copied().filter(|kind| compiler || *kind != Fault::DiskFull).collect()
+    Fault::value_variants().iter().copied().filter(|kind| compiler || !kind.needs_compiler()).collect()
 }
 
 fn tell_what_is_left_out(schedule: &Schedule) {
@@ -106,16 +118,17 @@ fn tell_what_is_left_out(schedule: &Schedule) {
 
 async fn attempt(
     cluster: &mut Cluster,
+    arguments: &Arguments,
     schedule: Schedule,
     seed: u64,
-    time: Duration,
     recorder: &Arc<Recorder>,
 ) -> Result<History, String> {
     let limit = Stage::limit(cluster.size());
     cluster.put(0, "limits", &serde_json::json!({ "max_connections": limit })).await?;
     recorder.add(|history| history.limit = limit);
     let stage = Stage::open(cluster, seed, recorder).await?;
-    let injector = Injector::new(recorder, stage.storm());
+    let injector = Injector::new(recorder, stage.storm(), arguments.clock_jump * 60);
+    let time = arguments.time()?;
     let hurt = {
         let progress = stage.tell(TELL, time, injector.current());
         tokio::select! {

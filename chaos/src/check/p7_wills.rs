@@ -1,9 +1,13 @@
 //! P7: a will is published exactly once per ungraceful end, and never otherwise.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use crate::check::Verdict;
 use crate::history::{History, Kind, Leaving};
+use crate::load::wills;
+
+const LONGEST_DELAY: Duration = Duration::from_secs(wills::LONGEST_DELAY as u64);
 
 pub fn check(history: &History) -> Verdict {
     let mut verdict = Verdict::new("P7 wills survive");
@@ -23,6 +27,8 @@ pub fn check(history: &History) -> Verdict {
             // If its DISCONNECT did not arrive the end was ungraceful, and the log says so.
             Leaving::TakenBack if graceful.contains(&(&will.client_id, &will.peer)) => (0, 0),
             Leaving::TakenBack | Leaving::Ungraceful => (1, 1),
+            // With its time the cluster's delays jump.
+            Leaving::Resumed if history.time_jumped(will.ended, will.ended + LONGEST_DELAY) => (0, 1),
             Leaving::Resumed => (0, 0),
             Leaving::Unknown => (0, 1),
         };

@@ -10,6 +10,9 @@ pub fn check(history: &History) -> Verdict {
         verdict
             .expect(it.promised == it.told, || format!("{}: {} was promised, now {}", it.what, it.promised, it.told));
     }
+    for it in history.resumptions.iter().filter(|it| !history.time_jumped(it.from, it.to)) {
+        verdict.expect(it.present, || format!("the session of {} was gone at {:.1?}", it.client_id, it.to));
+    }
     for finding in history.findings.iter().filter(|finding| finding.starts_with("P8")) {
         verdict.violation(1, || finding.clone());
     }
@@ -27,7 +30,9 @@ pub fn check(history: &History) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{Remembered, Watch};
+    use crate::check::sample::{s, span};
+    use crate::history::{Remembered, Resumption, Watch};
+    use crate::run::schedule::Fault;
 
     fn watched(seen: &[(u64, u64)]) -> u64 {
         let watches = vec![Watch { name: "w".into(), seen: seen.to_vec(), ..Watch::default() }];
@@ -48,6 +53,11 @@ mod tests {
             check(&History { remembered, ..History::default() }).broken
         };
         assert_eq!((told("7"), told("none")), (0, 1));
+        let resumptions = vec![Resumption { client_id: "a".into(), from: s(1), to: s(2), present: false }];
+        let mut gone = History { resumptions, ..History::default() };
+        assert_eq!(check(&gone).broken, 1);
+        gone.spans = vec![span(Fault::ClockJump, &[0], 1, 3)];
+        assert_eq!(check(&gone).broken, 0, "by the time that the cluster agreed on it had expired");
         let findings = vec!["P8: the session of a is gone".into(), "nonsense".into()];
         assert_eq!(check(&History { findings, ..History::default() }).broken, 1);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-use crate::history::{At, Leaving, Will};
+use crate::history::{At, Leaving, Resumption, Will};
 use crate::load::Scene;
 use crate::load::visit::{Visit, clean};
 use crate::mqtt::wire::{self, Connect, Version};
@@ -70,9 +70,10 @@ impl One<'_> {
         let again = Visit::open(self.scene, node, &Connect { clean: false, ..self.connect() }).await;
         let Ok(again) = again else { return (Leaving::Unknown, ended) };
         let soon = again.granted() - ended < Duration::from_secs(self.delay.into()) * 6 / 10;
-        if soon && !again.resumed {
-            let client_id = self.connect().client_id;
-            self.scene.recorder.finding(format!("P8: the session of {client_id} is gone"));
+        if soon {
+            let (client_id, present) = (self.connect().client_id, again.resumed);
+            let resumption = Resumption { client_id, from: ended, to: again.granted(), present };
+            self.scene.recorder.add(|history| history.resumptions.push(resumption));
         }
         again.leave().await;
         (if soon { Leaving::Resumed } else { Leaving::Unknown }, ended)

@@ -17,6 +17,8 @@ const RECOVERED: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(50);
 const SLOW: Condition = Condition { delay: Duration::from_millis(120), ..Condition::GOOD };
 const LOSSY: Condition = Condition { loss: 0.05, ..Condition::GOOD };
+/// Longer than an election takes.
+const ELECTION: Duration = Duration::from_millis(1_500);
 /// How long a flapping link is in one state.
 const FLAP: Duration = Duration::from_millis(300);
 
@@ -24,11 +26,13 @@ pub struct Injector {
     recorder: Arc<Recorder>,
     storm: Arc<watch::Sender<u64>>,
     current: Arc<Mutex<String>>,
+    /// Seconds by which a clock jumps.
+    jump: i64,
 }
 
 impl Injector {
-    pub fn new(recorder: &Arc<Recorder>, storm: Arc<watch::Sender<u64>>) -> Self {
-        Self { recorder: Arc::clone(recorder), storm, current: Arc::new(Mutex::new("no fault".into())) }
+    pub fn new(recorder: &Arc<Recorder>, storm: Arc<watch::Sender<u64>>, jump: i64) -> Self {
+        Self { recorder: Arc::clone(recorder), storm, current: Arc::new(Mutex::new("no fault".into())), jump }
     }
 
     /// What is being done now, in words.
@@ -110,6 +114,7 @@ impl Injector {
                 net.heal();
                 Ok(())
             }
+            Fault::ClockJump => jump(cluster, planned, nodes, self.jump).await,
             Fault::RollingRestart => self.roll(cluster, planned).await,
             Fault::Storm => {
                 self.storm.send_modify(|storms| *storms += 1);
@@ -145,10 +150,28 @@ impl Injector {
     }
 }
 
+/// The clock jumps, and somebody else is made leader, who then says what time it is.
+async fn jump(cluster: &Cluster, planned: &Planned, nodes: &[usize], jump: i64) -> Result<(), String> {
+    let set = |node: &usize, seconds| {
+        cluster.clock(*node).map(|clock| clock.set(seconds)).ok_or("the clocks cannot be made to jump")
+    };
+    nodes.iter().try_for_each(|node| set(node, if planned.turned { jump } else { -jump }))?;
+    tokio::time::sleep(planned.lasts / 2).await;
+    let net = cluster.net().ok_or("there is no network to break")?;
+    net.set_around(leader(cluster).await?, Condition::CUT);
+    tokio::time::sleep(ELECTION).await;
+    net.heal();
+    tokio::time::sleep(planned.lasts / 2).await;
+    nodes.iter().try_for_each(|node| set(node, 0))?;
+    Ok(())
+}
+
 /// The nodes that it is done to.
 async fn victims(cluster: &Cluster, planned: &Planned) -> Result<Vec<usize>, String> {
     Ok(match planned.fault {
-        Fault::Kill | Fault::Pause | Fault::LongPause | Fault::DiskFull => planned.order[..planned.count].to_vec(),
+        Fault::Kill | Fault::Pause | Fault::LongPause | Fault::DiskFull | Fault::ClockJump => {
+            planned.order[..planned.count].to_vec()
+        }
         Fault::Partition | Fault::OneWay | Fault::Flap | Fault::Slow => vec![planned.order[0]],
         Fault::CutPair => planned.order[..2].to_vec(),
         Fault::PartitionLeader => vec![leader(cluster).await?],
@@ -196,7 +219,8 @@ async fn break_network(net: &Net, size: usize, planned: &Planned, nodes: &[usize
         | Fault::LongPause
         | Fault::RollingRestart
         | Fault::Storm
-        | Fault::DiskFull => net.set_around(victim, Condition::CUT),
+        | Fault::DiskFull
+        | Fault::ClockJump => net.set_around(victim, Condition::CUT),
     }
     tokio::time::sleep(planned.lasts).await;
 }

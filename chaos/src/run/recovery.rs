@@ -28,9 +28,9 @@ pub fn measure(history: &History, nodes: usize) -> Recovery {
     recovery
 }
 
-/// Slow networks and storms leave nothing to recover from.
+/// Slow networks, storms and clocks leave nothing to recover from.
 fn goes_on_after(span: &Span) -> bool {
-    !matches!(span.fault, Fault::Slow | Fault::Lossy | Fault::Storm)
+    !matches!(span.fault, Fault::Slow | Fault::Lossy | Fault::Storm | Fault::ClockJump)
 }
 
 /// Until the last of these nodes has served a client that began after that moment.

@@ -44,9 +44,17 @@ pub enum Fault {
     Storm,
     /// A node's writes fail for lack of space; then it is killed and started again. Needs a C compiler.
     DiskFull,
+    /// A node's wall clock is ahead or behind, and meanwhile the leader is cut off, so that there is an election.
+    /// Needs a C compiler.
+    ClockJump,
 }
 
 impl Fault {
+    /// For the library that does it.
+    pub fn needs_compiler(self) -> bool {
+        matches!(self, Self::DiskFull | Self::ClockJump)
+    }
+
     pub fn ends_processes(self) -> bool {
         match self {
             Self::Kill | Self::KillAll | Self::RollingRestart | Self::DiskFull => true,
@@ -59,7 +67,8 @@ impl Fault {
             | Self::Flap
             | Self::Slow
             | Self::Lossy
-            | Self::Storm => false,
+            | Self::Storm
+            | Self::ClockJump => false,
         }
     }
 
@@ -79,6 +88,7 @@ impl Fault {
             Self::RollingRestart => "rolling restart",
             Self::Storm => "reconnect storm",
             Self::DiskFull => "full disk",
+            Self::ClockJump => "clock jump",
         }
     }
 
@@ -92,7 +102,7 @@ impl Fault {
             Self::Partition | Self::PartitionLeader => 1_000..14_000,
             Self::OneWay => 1_000..9_000,
             Self::CutPair => 2_000..14_000,
-            Self::Flap | Self::Slow | Self::Lossy => 3_000..8_000,
+            Self::Flap | Self::Slow | Self::Lossy | Self::ClockJump => 3_000..8_000,
             Self::RollingRestart => 100..1_000,
             Self::Storm => 1_000..2_000,
             Self::DiskFull => 500..4_000,
