@@ -14,9 +14,9 @@ pub struct Recovery {
     pub all: Vec<Duration>,
 }
 
-pub fn measure(history: &History, nodes: usize) -> Recovery {
+pub fn measure<'a>(history: &History, spans: impl Iterator<Item = &'a Span>, nodes: usize) -> Recovery {
     let mut recovery = Recovery::default();
-    for span in &history.spans {
+    for span in spans {
         let spared: Vec<usize> = (0..nodes).filter(|node| !span.nodes.contains(node)).collect();
         if span.fault != Fault::Storm && !spared.is_empty() {
             recovery.others.extend(succeeded(history, &spared, span.from));
@@ -69,7 +69,7 @@ mod tests {
             probe(2, 20, 27, true),
         ];
         let history = History { probes, spans: vec![span(Fault::Kill, &[2], 10, 20)], ..History::default() };
-        assert_eq!(measure(&history, 3), Recovery { others: vec![s(3)], all: vec![s(7)] });
+        assert_eq!(measure(&history, history.spans.iter(), 3), Recovery { others: vec![s(3)], all: vec![s(7)] });
     }
 
     #[test]

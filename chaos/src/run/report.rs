@@ -3,10 +3,13 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use clap::ValueEnum;
+
 use crate::check::Verdict;
 use crate::check::p4_majority_of_disks::judge;
 use crate::history::{Action, History};
 use crate::run::recovery::{measure, percentile};
+use crate::run::schedule::Fault;
 
 const ACTIONS: [(Action, &str); 5] = [
     (Action::Connect, "connect"),
@@ -57,25 +60,28 @@ fn deliveries(text: &mut String, history: &History) -> std::fmt::Result {
     writeln!(text, "\n{wills} wills, {came} came; {events} events; {refused} refused by the limit of {}", history.limit)
 }
 
+/// Seconds from the beginning of a fault until clients succeed at the nodes that were left alone, and from its end until
+/// they do at all.
 fn faults(text: &mut String, history: &History) -> std::fmt::Result {
-    writeln!(text, "\n{:<28} {:>10} {:>13} {:>9} {:>9}", "faults", "times", "p50 s", "p99 s", "longest")?;
-    let nodes = history.logs.len();
-    let recovery = measure(history, nodes);
-    let rows = [("the other nodes go on", recovery.others), ("all nodes after its end", recovery.all)];
-    for (name, times) in rows {
-        let [middle, slow, longest] = [0.5, 0.99, 1.0].map(|part| seconds(percentile(&times, part)));
-        writeln!(text, "{name:<28} {:>10} {middle:>13} {slow:>9} {longest:>9}", times.len())?;
-    }
-    let mut kinds: Vec<(&str, usize)> = Vec::new();
-    for span in &history.spans {
-        let name = span.fault.name();
-        match kinds.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, times)) => *times += 1,
-            None => kinds.push((name, 1)),
+    writeln!(text, "\n{:<28} {:>10} {:>23} {:>23}", "", "", "the others go on, s", "all recover, s")?;
+    write!(text, "{:<28} {:>10}", "faults", "times")?;
+    writeln!(text, " {:>7} {:>7} {:>7} {:>7} {:>7} {:>7}", "p50", "p99", "longest", "p50", "p99", "longest")?;
+    let row = |text: &mut String, name: &str, kind: Option<Fault>| {
+        let spans = || history.spans.iter().filter(|span| kind.is_none_or(|kind| span.fault == kind));
+        let recovery = measure(history, spans(), history.logs.len());
+        write!(text, "{name:<28} {:>10}", spans().count())?;
+        for times in [recovery.others, recovery.all] {
+            let [middle, slow, longest] = [0.5, 0.99, 1.0].map(|part| seconds(percentile(&times, part)));
+            write!(text, " {middle:>7} {slow:>7} {longest:>7}")?;
+        }
+        writeln!(text)
+    };
+    for kind in Fault::value_variants() {
+        if history.spans.iter().any(|span| span.fault == *kind) {
+            row(text, kind.name(), Some(*kind))?;
         }
     }
-    let kinds: Vec<String> = kinds.iter().map(|(name, times)| format!("{times} {name}")).collect();
-    writeln!(text, "{}", kinds.join(", "))
+    row(text, "all", None)
 }
 
 fn promises(text: &mut String, verdicts: &[Verdict]) -> std::fmt::Result {
@@ -110,7 +116,6 @@ mod tests {
     use super::*;
     use crate::check::sample::{s, span};
     use crate::history::Operation;
-    use crate::run::schedule::Fault;
 
     #[test]
     fn the_table_has_operations_faults_and_promises() {
@@ -121,7 +126,7 @@ mod tests {
         verdict.expect(false, || "wrong".into());
         let text = table(&history, &[verdict, Verdict::new("P2 exact limits")]);
         assert!(text.contains("connect                               1             1    1000.0    1000.0"), "{text}");
-        assert!(text.contains("2 kill -9"));
+        assert!(text.contains("kill -9                               2       -"), "{text}");
         assert!(text.contains("P1 one owner                          1             1\n"));
         assert!(text.contains("nothing to check"));
     }
