@@ -26,6 +26,7 @@ use futures_util::stream::FuturesUnordered;
 use rollcall_cluster::{Cluster, Unavailable};
 use rollcall_proto::codec::Decoder;
 use rollcall_proto::message::Delivery;
+use rollcall_proto::reason::DisconnectReason;
 use rollcall_proto::session::{Close, PublishToken, Session, SessionConfig};
 use tokio::time::{Instant, Sleep};
 
@@ -200,7 +201,10 @@ impl Connection {
             self.carry_all()
         });
         self.record();
-        self.flush();
+        // Who is told to go connects again at once: its session is given back before, by the end.
+        if close.as_ref().is_none_or(|close| close.reason != DisconnectReason::GoAway) {
+            self.flush();
+        }
         if close.is_some() {
             return close;
         }

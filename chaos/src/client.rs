@@ -44,25 +44,26 @@ impl Client {
         self.wait_for(ANSWER, |packet| matches!(packet, Packet::SubAck(_)).then_some(())).await
     }
 
+    pub async fn unsubscribe(&mut self, filter: &str) -> Result<(), Lost> {
+        let asked = self.requests.unsubscribe(filter).await;
+        asked.map_err(|error| Lost::Connection(error.to_string()))?;
+        self.wait_for(ANSWER, |packet| matches!(packet, Packet::UnsubAck(_)).then_some(())).await
+    }
+
     /// Publishes at QoS 1 and waits for the PUBACK.
-    pub async fn publish(&mut self, topic: &str) -> Result<(), Lost> {
-        let asked = self.requests.publish(topic, QoS::AtLeastOnce, false, topic.as_bytes().to_vec()).await;
+    pub async fn publish(&mut self, topic: &str, payload: &str) -> Result<(), Lost> {
+        let asked = self.requests.publish(topic, QoS::AtLeastOnce, false, payload.as_bytes().to_vec()).await;
         asked.map_err(|error| Lost::Connection(error.to_string()))?;
         self.wait_for(ANSWER, |packet| matches!(packet, Packet::PubAck(_)).then_some(())).await
     }
 
-    /// Waits for the message that carries its topic as its payload.
-    pub async fn message(&mut self, topic: &str, limit: Duration) -> Result<(), Lost> {
+    /// Waits for the message with this payload.
+    pub async fn message(&mut self, payload: &str, limit: Duration) -> Result<(), Lost> {
         let wanted = |packet: &Packet| match packet {
-            Packet::Publish(message) if message.payload == topic.as_bytes() => Some(()),
+            Packet::Publish(message) if message.payload == payload.as_bytes() => Some(()),
             _ => None,
         };
         self.wait_for(limit, wanted).await
-    }
-
-    /// Goes on for a while; tells whether the connection was still there at the end.
-    pub async fn stay(&mut self, time: Duration) -> bool {
-        self.wait_for::<()>(time, |_| None).await == Err(Lost::Silence)
     }
 
     /// Sends DISCONNECT; dropping a client without it closes the socket abruptly.

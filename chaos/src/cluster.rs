@@ -5,13 +5,15 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rollcall_chaos::disk::{Lost, PowerCut};
+use rollcall_chaos::clock::Clock;
+use rollcall_chaos::disk::{Lost, PowerCut, Trouble};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::net::Net;
 
 /// Longer than any start, rejoin or fence on a busy machine.
 const READY: Duration = Duration::from_secs(40);
@@ -20,15 +22,12 @@ const DRAINED: Duration = Duration::from_secs(40);
 /// Below the range of outgoing connections' ports, so that a restarted node finds its own free.
 const PORTS: std::ops::Range<u16> = 21_000..30_000;
 
-/// How often each node was hurt so far: who compares two readings knows whether a fault fell between them.
-#[derive(Debug)]
-pub struct Faults(Vec<AtomicU64>);
-
-impl Faults {
-    pub fn of(&self, node: usize) -> u64 {
-        self.0[node].load(Ordering::SeqCst)
-    }
-}
+/// Which of its ports comes first; there are as many of each as nodes.
+const MQTT: usize = 0;
+const HTTP: usize = 1;
+const RPC: usize = 2;
+/// Where the other nodes reach a node when what passes between them can be held up.
+const FRONT: usize = 3;
 
 /// The nodes' disks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,12 +39,16 @@ pub enum Disks {
     LosePower,
     /// A killed node loses all it had written since it was started: its disk has not synced, although it said so.
     NeverSync,
+    /// Writes can be made to fail.
+    MayFail,
 }
 
 struct Node {
     settings: Vec<String>,
     env: Vec<(String, String)>,
     power: Option<PowerCut>,
+    trouble: Option<Trouble>,
+    clock: Option<Clock>,
     log: PathBuf,
     child: Option<Child>,
 }
@@ -57,6 +60,10 @@ pub struct Setup<'a> {
     /// Of each node beside its own, as `key=value`.
     pub settings: &'a [String],
     pub disks: Disks,
+    /// The nodes reach each other through this program, which can cut them off.
+    pub net: bool,
+    /// The nodes' wall clocks can be made to jump.
+    pub clocks: bool,
     /// The nodes' folders stay.
     pub keep: bool,
 }
@@ -66,10 +73,10 @@ pub struct Cluster {
     nodes: Vec<Node>,
     first_port: u16,
     http: reqwest::Client,
-    faults: Arc<Faults>,
+    net: Option<Net>,
     lost: Lost,
     /// Removes itself when dropped, unless it is to be kept.
-    _folder: Option<TempDir>,
+    folder: Option<TempDir>,
 }
 
 impl Cluster {
@@ -78,19 +85,16 @@ impl Cluster {
         let size = setup.size;
         let folder = tempfile::Builder::new().prefix("rollcall-chaos-").tempdir().map_err(|error| error.to_string())?;
         let first_port = free_ports(size)?;
+        let ports = |group: usize| (0..size).map(|node| first_port + (group * size + node) as u16).collect::<Vec<_>>();
+        let net = if setup.net { Some(Net::start(&ports(FRONT), &ports(RPC)).await?) } else { None };
         let nodes = (0..size).map(|index| node(folder.path(), first_port, index, setup)).collect();
         let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build();
         let http = http.map_err(|error| error.to_string())?;
-        let folder = if setup.keep {
-            println!("chaos: the nodes' folders stay in {}", folder.keep().display());
-            None
-        } else {
-            Some(folder)
-        };
-        let rollcall = setup.rollcall.to_owned();
-        let faults = Arc::new(Faults((0..size).map(|_| AtomicU64::new(0)).collect()));
-        let lost = Lost::default();
-        let mut cluster = Self { rollcall, nodes, first_port, http, faults, lost, _folder: folder };
+        let (rollcall, lost) = (setup.rollcall.to_owned(), Lost::default());
+        let mut cluster = Self { rollcall, nodes, first_port, http, net, lost, folder: Some(folder) };
+        if setup.keep {
+            cluster.keep_folder();
+        }
         for index in 0..size {
             cluster.spawn(index)?;
         }
@@ -106,8 +110,30 @@ impl Cluster {
         (0..self.size()).map(|index| self.first_port + index as u16).collect()
     }
 
-    pub fn faults(&self) -> Arc<Faults> {
-        Arc::clone(&self.faults)
+    pub fn http_ports(&self) -> Arc<[u16]> {
+        (0..self.size()).map(|index| self.http_port(index)).collect()
+    }
+
+    /// The network between the nodes, if it can be broken.
+    pub fn net(&self) -> Option<&Net> {
+        self.net.as_ref()
+    }
+
+    /// The disk of a node, if it can be made to fail.
+    pub fn trouble(&self, index: usize) -> Option<&Trouble> {
+        self.nodes[index].trouble.as_ref()
+    }
+
+    /// The wall clock of a node, if it can be made to jump.
+    pub fn clock(&self, index: usize) -> Option<&Clock> {
+        self.nodes[index].clock.as_ref()
+    }
+
+    /// The nodes' folders and logs outlive this program.
+    pub fn keep_folder(&mut self) {
+        if let Some(folder) = self.folder.take() {
+            println!("chaos: the nodes' folders stay in {}", folder.keep().display());
+        }
     }
 
     pub fn spawn(&mut self, index: usize) -> Result<(), String> {
@@ -123,12 +149,14 @@ impl Cluster {
             .stdout(log)
             .stderr(errors);
         let child = command.spawn().map_err(|error| format!("{}: {error}", self.rollcall.display()))?;
+        if let Some(net) = &self.net {
+            net.born(index, child.id());
+        }
         node.child = Some(child);
         Ok(())
     }
 
     pub fn kill(&mut self, index: usize) -> Result<(), String> {
-        self.faults.0[index].fetch_add(1, Ordering::SeqCst);
         let mut child = self.nodes[index].child.take().ok_or("a dead node cannot be killed")?;
         child.kill().and_then(|()| child.wait()).map_err(|error| error.to_string())?;
         if let Some(power) = &self.nodes[index].power {
@@ -147,7 +175,6 @@ impl Cluster {
     /// # Errors
     /// It does not, or not with success.
     pub async fn drain(&mut self, index: usize) -> Result<(), String> {
-        self.faults.0[index].fetch_add(1, Ordering::SeqCst);
         self.signal(index, Signal::TERM)?;
         let mut child = self.nodes[index].child.take().ok_or("a dead node cannot be drained")?;
         let started = Instant::now();
@@ -166,7 +193,6 @@ impl Cluster {
     }
 
     pub fn pause(&self, index: usize) -> Result<(), String> {
-        self.faults.0[index].fetch_add(1, Ordering::SeqCst);
         self.signal(index, Signal::STOP)
     }
 
@@ -214,8 +240,15 @@ impl Cluster {
         answer.map_err(|error| error.to_string())?.json().await.map_err(|error| error.to_string())
     }
 
+    /// A PUT of `/api/v1/{path}` on one node.
+    pub async fn put(&self, index: usize, path: &str, body: &Value) -> Result<(), String> {
+        let url = format!("http://127.0.0.1:{}/api/v1/{path}", self.http_port(index));
+        let answer = self.http.put(url).json(body).send().await.and_then(reqwest::Response::error_for_status);
+        answer.map(drop).map_err(|error| error.to_string())
+    }
+
     fn http_port(&self, index: usize) -> u16 {
-        self.first_port + (self.size() + index) as u16
+        self.first_port + (HTTP * self.size() + index) as u16
     }
 
     pub fn print_logs(&self) {
@@ -242,29 +275,51 @@ impl Drop for Cluster {
 fn node(folder: &Path, first_port: u16, index: usize, setup: &Setup<'_>) -> Node {
     let size = setup.size;
     let port = |group: usize, index: usize| format!("127.0.0.1:{}", first_port as usize + group * size + index);
-    let peers: Vec<String> = (0..size).map(|peer| port(2, peer)).collect();
+    let reached = if setup.net { FRONT } else { RPC };
+    let peers: Vec<String> = (0..size).map(|peer| port(reached, peer)).collect();
     let data_dir = folder.join(format!("node-{index}"));
-    let power = (setup.disks != Disks::Kept).then(|| PowerCut::over(&data_dir));
-    let env = match (&power, setup.disks) {
-        (Some(power), Disks::LosePower) => power.env(),
-        (Some(power), Disks::NeverSync) => power.env_ignoring_syncs(),
-        (Some(_), Disks::Kept) | (None, _) => Vec::new(),
+    let (power, trouble, env) = match setup.disks {
+        Disks::Kept => (None, None, Vec::new()),
+        Disks::LosePower | Disks::NeverSync => {
+            let power = PowerCut::over(&data_dir);
+            let env = if setup.disks == Disks::NeverSync { power.env_ignoring_syncs() } else { power.env() };
+            (Some(power), None, env)
+        }
+        Disks::MayFail => {
+            let trouble = Trouble::over(&data_dir);
+            let env = trouble.env();
+            (None, Some(trouble), env)
+        }
     };
+    let clock = setup.clocks.then(|| Clock::beside(&data_dir));
+    let env = together(env, clock.as_ref().map(Clock::env).unwrap_or_default());
     let own = [
         format!("node.name=node-{index}"),
         format!("node.data_dir={}", data_dir.display()),
-        format!("listeners.tcp.bind={}", port(0, index)),
-        format!("http.bind={}", port(1, index)),
-        format!("cluster.rpc_bind={}", port(2, index)),
+        format!("listeners.tcp.bind={}", port(MQTT, index)),
+        format!("http.bind={}", port(HTTP, index)),
+        format!("cluster.rpc_bind={}", port(RPC, index)),
+        format!("cluster.rpc_advertise={}", peers[index]),
         format!("cluster.peers={}", peers.join(",")),
     ];
     let all = own.iter().chain(setup.settings);
     let settings = all.flat_map(|setting| ["--set".to_owned(), setting.clone()]).collect();
-    Node { settings, env, power, log: folder.join(format!("node-{index}.log")), child: None }
+    Node { settings, env, power, trouble, clock, log: folder.join(format!("node-{index}.log")), child: None }
+}
+
+/// Both preload a library of their own.
+fn together(mut env: Vec<(String, String)>, other: Vec<(String, String)>) -> Vec<(String, String)> {
+    for (name, value) in other {
+        match env.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = format!("{known}:{value}"),
+            None => env.push((name, value)),
+        }
+    }
+    env
 }
 
 fn free_ports(size: usize) -> Result<u16, String> {
-    let count = 3 * size as u16;
+    let count = (FRONT + 1) as u16 * size as u16;
     let free = |first: &u16| (*first..*first + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
     let blocks: Vec<u16> = PORTS.step_by(count as usize).filter(|first| first + count <= PORTS.end).collect();
     // Where the search begins differs from process to process, so that two runs at once seldom meet.

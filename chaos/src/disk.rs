@@ -14,7 +14,7 @@ pub use power::{Lost, PowerCut};
 pub use trouble::{Errno, Operation, Trouble};
 
 /// A library of that name, beside the running program.
-fn compile(name: &str, source: &str) -> PathBuf {
+pub(crate) fn compile(name: &str, source: &str) -> PathBuf {
     let program = std::env::current_exe().expect("a running program has a path");
     let folder = program.parent().expect("a program lies in a folder");
     let fresh = |ending: &str| folder.join(format!("{name}-{}.{ending}", std::process::id()));
@@ -30,6 +30,6 @@ fn compile(name: &str, source: &str) -> PathBuf {
     library
 }
 
-fn text(path: &Path) -> String {
+pub(crate) fn text(path: &Path) -> String {
     path.to_str().expect("the paths of tests are UTF-8").to_owned()
 }

@@ -2,18 +2,16 @@
 //! in the end each subscriber must have received all that was acknowledged to a publisher: at QoS 1 at least once, at
 //! QoS 2 exactly once, each stream in its order.
 
-mod check;
-mod crew;
+pub mod check;
+pub mod crew;
 mod dial;
 mod fault;
 mod inbox;
-mod link;
 mod outbox;
-mod plan;
+pub mod plan;
 mod publisher;
 mod subscriber;
-mod tally;
-mod wire;
+pub mod tally;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,12 +21,12 @@ use clap::Args;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use crate::check::same_state_everywhere;
 use crate::cluster::{Cluster, Disks, Setup};
 use crate::durable::crew::{Crew, History};
 use crate::durable::fault::{Done, Fault, Faults};
 use crate::durable::plan::Plan;
 use crate::durable::tally::Tally;
+use crate::gather::same_state_everywhere;
 
 /// A full inbox may drop messages, by its policy. These are large enough that this cannot explain a loss.
 const SETTINGS: [&str; 2] = ["inbox.max_messages=1000000", "inbox.max_bytes=1GiB"];
@@ -115,8 +113,16 @@ pub async fn run(arguments: &Arguments) -> Result<(), String> {
         Arguments { .. } => Disks::Kept,
     };
     let (rollcall, size) = (&*arguments.rollcall, arguments.nodes.into());
-    let mut cluster =
-        Cluster::start(&Setup { rollcall, size, settings: &settings, disks, keep: arguments.keep }).await?;
+    let mut cluster = Cluster::start(&Setup {
+        rollcall,
+        size,
+        settings: &settings,
+        disks,
+        net: false,
+        clocks: false,
+        keep: arguments.keep,
+    })
+    .await?;
     let ports = cluster.mqtt_ports();
     let verdict = attempt(arguments, Some(&mut cluster), &ports, &mut rng).await;
     if disks != Disks::Kept {

@@ -15,3 +15,36 @@ pub fn boottime() -> Duration {
 pub fn wall_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
+
+/// What time it is by a log between its entries: by the last one that was seen and what has passed since, which is ahead of
+/// the wall clock where a former leader's was.
+#[derive(Debug, Default)]
+pub struct LogNow {
+    time: u64,
+    since: Duration,
+}
+
+impl LogNow {
+    /// `logged` is the time of the last entry, `boot` that since boot.
+    pub fn look(&mut self, logged: u64, wall: u64, boot: Duration) -> u64 {
+        if logged != self.time {
+            *self = LogNow { time: logged, since: boot };
+        }
+        wall.max(self.time + (boot - self.since).as_millis() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_passes_by_a_log_that_is_ahead_of_the_wall_clock() {
+        let mut now = LogNow::default();
+        let second = Duration::from_secs;
+        assert_eq!(now.look(5_000, 1_000, second(10)), 5_000);
+        assert_eq!(now.look(5_000, 4_000, second(13)), 8_000, "nothing was logged meanwhile");
+        assert_eq!(now.look(6_000, 4_000, second(14)), 6_000);
+        assert_eq!(now.look(6_000, 9_000, second(15)), 9_000, "the wall clock is ahead");
+    }
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rollcall_proto::schema::roster::{Expire, NodeDown, Reap, command};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use crate::clock::{LogNow, boottime, wall_ms};
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::lease::Leases;
@@ -37,6 +38,7 @@ impl Housekeeper {
         let mut ticks = interval(HOUSEKEEPING);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut page = 0;
+        let mut now = LogNow::default();
         loop {
             ticks.tick().await;
             self.snapshotter.look().await;
@@ -44,7 +46,8 @@ impl Housekeeper {
             self.desk.judge_divisions(self.config.node_timeout);
             self.declare_dead().await;
             self.reap().await;
-            page = self.expire(page).await;
+            let now = now.look(self.replica.roster().time(), wall_ms(), boottime());
+            page = self.expire(page, now).await;
             self.planner.look(term).await;
         }
     }
@@ -70,10 +73,9 @@ impl Housekeeper {
     }
 
     /// Looks through some pages; where to go on.
-    async fn expire(&self, page: usize) -> usize {
+    async fn expire(&self, page: usize, now: u64) -> usize {
         let pages = page..(page + PAGES_PER_LOOK).min(PAGES);
         let next = if pages.end == PAGES { 0 } else { pages.end };
-        let now = crate::clock::wall_ms();
         let client_ids = self.replica.roster().expired(pages, now, EXPIRE_BATCH);
         if !client_ids.is_empty() {
             self.command(command::Kind::Expire(Expire { client_ids })).await;

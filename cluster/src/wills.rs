@@ -9,6 +9,7 @@ use rollcall_proto::schema::roster::{DropWills, FireWills, MatchWills, WillId, c
 use rollcall_proto::schema::shard::{self, Enqueue, Origin, OriginKind, Retain, ShardTargets};
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::clock::{LogNow, boottime, wall_ms};
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::message::from_body;
@@ -37,6 +38,7 @@ impl Executor {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The term this node has led in, and the last will that is in all inboxes it is for.
         let (mut term, mut delivered) = (0, 0);
+        let mut now = LogNow::default();
         loop {
             ticks.tick().await;
             match self.desk.leading() {
@@ -44,22 +46,23 @@ impl Executor {
                 Some(leading) => (term, delivered) = (leading, 0),
                 None => continue,
             }
-            if let Err(error) = self.carry(&mut delivered).await {
+            let now = now.look(self.replica.roster().time(), wall_ms(), boottime());
+            if let Err(error) = self.carry(now, &mut delivered).await {
                 tracing::warn!(%error, "wills have to wait");
             }
         }
     }
 
-    async fn carry(&self, delivered: &mut u64) -> Result<(), Unavailable> {
-        self.fire_due().await?;
+    async fn carry(&self, now: u64, delivered: &mut u64) -> Result<(), Unavailable> {
+        self.fire_due(now).await?;
         self.commit_retained().await?;
         self.fill_inboxes(delivered).await?;
         self.drop_delivered(*delivered).await
     }
 
-    async fn fire_due(&self) -> Result<(), Unavailable> {
-        // The log's time may be behind the clock's: what it does not find due is due at a later look.
-        let wills = self.replica.roster().due_wills(crate::clock::wall_ms(), BATCH);
+    async fn fire_due(&self, now: u64) -> Result<(), Unavailable> {
+        // The log's time may be behind: what it does not find due is due at a later look.
+        let wills = self.replica.roster().due_wills(now, BATCH);
         if wills.is_empty() {
             return Ok(());
         }

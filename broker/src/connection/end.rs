@@ -18,6 +18,8 @@ use crate::transport::Transport;
 const LINGER: Duration = Duration::from_secs(1);
 /// How long the last record of an inbox may take before the session is given back without it.
 const RECORDING: Duration = Duration::from_secs(2);
+/// How long a client that is to go waits for its session to be given back before it is told.
+const RELEASING: Duration = Duration::from_secs(2);
 /// How long a connection that has ended goes on looking for the retained messages that its session is owed.
 const SEEKING: Duration = Duration::from_secs(30);
 
@@ -64,9 +66,19 @@ impl Connection {
                 }
             }
         };
-        if close.reason == DisconnectReason::Normal {
-            // Who waits for the end of the stream before it connects again anywhere is not taken for a second device.
-            releasing.await;
+        tokio::pin!(releasing);
+        // Who waits for the end of the stream, or for being told to go, before it connects again anywhere is not taken for
+        // a second device.
+        let released = if close.reason == DisconnectReason::Normal {
+            releasing.as_mut().await;
+            true
+        } else if close.reason == DisconnectReason::GoAway {
+            // Without a quorum it is told all the same.
+            timeout(RELEASING, releasing.as_mut()).await.is_ok()
+        } else {
+            false
+        };
+        if released {
             say_goodbye(stream, &output).await;
         } else {
             tokio::join!(say_goodbye(stream, &output), releasing);

@@ -43,6 +43,13 @@ impl Broken {
     }
 }
 
+impl Broken {
+    /// Some of them in words.
+    pub fn examples(&self) -> Vec<String> {
+        self.examples.iter().map(|(subscriber, what)| format!("subscriber {subscriber}, {what}")).collect()
+    }
+}
+
 /// What one look at the histories found.
 #[derive(Debug, Default)]
 pub struct Judgement {
@@ -127,21 +134,27 @@ impl Judgement {
         }
     }
 
+    /// What went wrong, and what that is called.
+    pub fn broken(&self) -> [(&Broken, &'static str); 4] {
+        [
+            (&self.lost, "acknowledged messages lost"),
+            (&self.repeated, "repeated at QoS 2"),
+            (&self.reordered, "out of order"),
+            (&self.ghosts, "that nobody sent there"),
+        ]
+    }
+
     /// # Errors
     /// What was promised otherwise.
     pub fn verdict(&self) -> Result<(), String> {
-        let all = [&self.lost, &self.repeated, &self.reordered, &self.ghosts];
-        if all.iter().all(|broken| broken.count == 0) {
+        let all = self.broken();
+        if all.iter().all(|(broken, _)| broken.count == 0) {
             return Ok(());
         }
-        for (subscriber, example) in all.iter().flat_map(|broken| &broken.examples) {
-            eprintln!("chaos: subscriber {subscriber}, {example}");
+        for example in all.iter().flat_map(|(broken, _)| broken.examples()) {
+            eprintln!("chaos: {example}");
         }
-        let [lost, repeated, reordered, ghosts] = all.map(|broken| broken.count);
-        Err(format!(
-            "P4: {lost} acknowledged messages lost, {repeated} repeated at QoS 2, {reordered} out of order, {ghosts} \
-             that nobody sent there"
-        ))
+        Err(format!("P4: {}", all.map(|(broken, what)| format!("{} {what}", broken.count)).join(", ")))
     }
 }
 

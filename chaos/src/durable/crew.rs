@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::durable::Phase;
-use crate::durable::check::{Judgement, Sent};
+use crate::durable::check::{Judgement, Received, Sent};
 use crate::durable::dial::Dialer;
 use crate::durable::inbox::Inbox;
 use crate::durable::outbox::Outbox;
@@ -18,7 +18,7 @@ use crate::durable::plan::Plan;
 use crate::durable::publisher::{FINISH, Publisher};
 use crate::durable::subscriber::Subscriber;
 use crate::durable::tally::Tally;
-use crate::durable::wire::Version;
+use crate::mqtt::wire::Version;
 
 /// Until every subscriber has its SUBACK.
 const INTRODUCTION: Duration = Duration::from_secs(60);
@@ -33,10 +33,17 @@ const LOOK: Duration = Duration::from_millis(500);
 /// What the clients have to tell in the end.
 pub struct History {
     pub judgement: Judgement,
+    /// What the times of acknowledgements count from.
+    pub started: Instant,
+    pub sent: Sent,
+    /// Of each subscriber.
+    pub received: Vec<Received>,
+    /// When each acknowledgement came, and how long it had taken.
+    pub answers: Vec<(Instant, Duration)>,
     /// Without an answer, or refused: not owed.
     pub unacknowledged: u64,
     /// Still without an answer, or without PUBCOMP, when the wait was over.
-    open: usize,
+    pub open: usize,
     pub longest: Duration,
     pub drained: Duration,
 }
@@ -146,14 +153,15 @@ impl Crew {
         let worked = self.started.elapsed();
         self.phase.send_replace(Phase::Finish);
         let mut sent = Sent::default();
-        let (mut open, mut longest) = (0, Duration::ZERO);
+        let (mut open, mut longest, mut answers) = (0, Duration::ZERO, Vec::new());
         while let Some(outbox) = self.publishing.join_next().await {
             let outbox = outbox.map_err(|error| error.to_string())?;
             open += outbox.len();
             longest = longest.max(outbox.longest);
             sent.0.extend(outbox.sent.0);
+            answers.extend(outbox.answers);
         }
-        println!("chaos: all publishers are done, all subscribers come");
+        eprintln!("chaos: all publishers are done, all subscribers come");
         self.phase.send_replace(Phase::Drain);
         let drained = self.drain(&sent, worked.max(DRAIN)).await;
         self.phase.send_replace(Phase::Over);
@@ -163,7 +171,9 @@ impl Crew {
         let judgement = self.judge(&sent);
         let published: usize = sent.0.values().map(Vec::len).sum();
         let unacknowledged = published as u64 - judgement.acknowledged;
-        Ok(History { judgement, unacknowledged, open, longest, drained })
+        let received = self.inboxes.iter().map(|inbox| std::mem::take(&mut inbox.lock().received)).collect();
+        let started = self.started;
+        Ok(History { judgement, started, sent, received, answers, unacknowledged, open, longest, drained })
     }
 
     /// Waits until nothing is owed any more, or nothing new has come for too long; then until nothing comes at all.

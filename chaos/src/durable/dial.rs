@@ -6,9 +6,9 @@ use std::time::Duration;
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-use crate::durable::link::{Link, Lost};
 use crate::durable::tally::Tally;
-use crate::durable::wire::Version;
+use crate::mqtt::link::{KEEP_ALIVE, Link, Lost};
+use crate::mqtt::wire::{ConnAck, Connect, NEVER, Version};
 
 /// Milliseconds before the next attempt.
 const BACK_OFF_MS: std::ops::Range<u64> = 50..250;
@@ -53,7 +53,7 @@ impl Dialer {
     pub async fn dial(&mut self) -> Dialed {
         loop {
             let port = self.ports[self.rng.random_range(0..self.ports.len())];
-            match Link::open(port, self.version, &self.client_id, self.receive_maximum).await {
+            match self.open(port).await {
                 Ok((link, told)) => {
                     Tally::count(&self.tally.connected);
                     let session = self.judge(told.session_present);
@@ -64,6 +64,21 @@ impl Dialer {
             let pause = self.rng.random_range(BACK_OFF_MS);
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
+    }
+
+    /// Connects to the session, which is begun if there is none.
+    async fn open(&self, port: u16) -> Result<(Link, ConnAck), Lost> {
+        let (stream, _) = Link::dial(port).await?;
+        let connect = Connect {
+            version: self.version,
+            client_id: self.client_id.clone(),
+            clean: false,
+            expiry: NEVER,
+            keep_alive: KEEP_ALIVE,
+            receive_maximum: self.receive_maximum,
+            will: None,
+        };
+        Link::open(stream, &connect).await
     }
 
     /// A session may also be there unexpectedly: the CONNACK of an earlier attempt got lost.
@@ -81,7 +96,7 @@ impl Dialer {
     /// The end of a connection is nothing unusual here, unless the broker sent nonsense.
     pub fn report(&self, lost: &Lost) {
         match lost {
-            Lost::Gone(_) => {}
+            Lost::Gone(_) | Lost::Refused(_) | Lost::Told(_) => {}
             Lost::Malformed(what) => self.tally.broken(&format!("{} received {what}", self.client_id)),
         }
     }

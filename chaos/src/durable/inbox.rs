@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::durable::check::Received;
 use crate::durable::plan::{Plan, Stream, parse_payload};
-use crate::durable::wire::{Publish, Reply};
+use crate::mqtt::wire::{Publish, Reply};
 
 #[derive(Debug, Default)]
 pub struct Inbox {
@@ -72,7 +72,7 @@ mod tests {
 
     fn message(stream: Stream, packet_id: u16, number: u32) -> Publish {
         let payload = payload(stream, number);
-        Publish { qos: stream.qos, duplicate: false, packet_id, topic: "d/0/0".into(), payload }
+        Publish { qos: stream.qos, duplicate: false, retain: false, packet_id, topic: "d/0/0".into(), payload }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::durable::check::Sent;
 use crate::durable::plan::Stream;
-use crate::durable::wire::{Ack, FAILURE, Packet};
+use crate::mqtt::wire::{Ack, FAILURE, Packet};
 
 /// A message on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,11 +40,14 @@ pub struct Outbox {
     pub sent: Sent,
     /// The longest time from a first sending to its acknowledgement.
     pub longest: Duration,
+    /// When each acknowledgement came, and how long it had taken.
+    pub answers: Vec<(Instant, Duration)>,
 }
 
 impl Outbox {
     pub fn new(started: Instant) -> Self {
-        Self { started, flights: VecDeque::new(), last_id: 0, sent: Sent::default(), longest: Duration::ZERO }
+        let (flights, sent) = (VecDeque::new(), Sent::default());
+        Self { started, flights, last_id: 0, sent, longest: Duration::ZERO, answers: Vec::new() }
     }
 
     /// A new message, which counts as sent from now on.
@@ -105,7 +108,9 @@ impl Outbox {
 
     fn settle(&mut self, place: usize, code: u8, now: Instant) {
         let flight = self.flights[place];
-        self.longest = self.longest.max(now.saturating_duration_since(flight.since));
+        let took = now.saturating_duration_since(flight.since);
+        self.longest = self.longest.max(took);
+        self.answers.push((now, took));
         if code < FAILURE
             && let Some(published) = self.sent.0.get_mut(&flight.stream)
         {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::durable::wire::Version;
+use crate::mqtt::wire::Version;
 
 /// What is in order: the messages of one publisher to one topic at one QoS, numbered from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

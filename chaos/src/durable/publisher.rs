@@ -10,11 +10,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use crate::durable::Phase;
 use crate::durable::dial::{Dialed, Dialer, Session};
-use crate::durable::link::{Link, Lost, TEND};
 use crate::durable::outbox::{Answered, Flight, Outbox};
 use crate::durable::plan::{Plan, Stream, payload};
 use crate::durable::tally::Tally;
-use crate::durable::wire::{self, Packet, Publish, Reply};
+use crate::mqtt::link::{Link, Lost, TEND};
+use crate::mqtt::wire::{self, Packet, Publish, Reply};
 
 /// Messages that are sent at once: order matters among those that are on their way together.
 const BURST: std::ops::RangeInclusive<usize> = 1..=7;
@@ -142,7 +142,7 @@ impl Publisher {
     fn take(&mut self, link: &mut Link, packet: &Packet) -> Result<(), Lost> {
         match packet {
             Packet::PingResp => return Ok(()),
-            Packet::Disconnect { code } => return Err(Lost::Gone(format!("DISCONNECT {code:#04x}"))),
+            Packet::Disconnect { code } => return Err(Lost::Told(*code)),
             _ => {}
         }
         let answered = self.outbox.answered(packet, std::time::Instant::now()).map_err(Lost::Malformed)?;
@@ -166,5 +166,6 @@ fn publish(link: &mut Link, plan: &Plan, flight: &Flight, duplicate: bool) {
     let topic = plan.topic(stream.publisher, stream.topic);
     let payload = payload(stream, number);
     let version = link.version();
-    wire::publish(link.output(), version, &Publish { qos: stream.qos, duplicate, packet_id, topic, payload });
+    let message = Publish { qos: stream.qos, duplicate, retain: false, packet_id, topic, payload };
+    wire::publish(link.output(), version, &message);
 }

@@ -12,10 +12,10 @@ use tokio::time::{Instant, interval, sleep_until};
 use crate::durable::Phase;
 use crate::durable::dial::{Dialer, Session};
 use crate::durable::inbox::Inbox;
-use crate::durable::link::{Link, Lost, TEND};
 use crate::durable::plan::{Plan, Presence};
 use crate::durable::tally::Tally;
-use crate::durable::wire::{self, Packet, Reply};
+use crate::mqtt::link::{Link, Lost, TEND};
+use crate::mqtt::wire::{self, Packet, Reply};
 
 /// Milliseconds that a subscriber that is there keeps one connection.
 const STAY_MS: std::ops::Range<u64> = 1_000..25_000;
@@ -65,7 +65,7 @@ impl Subscriber {
     /// Waits for the SUBACK, before which messages may come.
     async fn subscribe(&mut self, link: &mut Link) -> Result<Vec<u8>, Lost> {
         let (version, filter) = (link.version(), self.plan.filter_text(self.number));
-        wire::subscribe(link.output(), version, 1, &filter);
+        wire::subscribe(link.output(), version, 1, &filter, 2);
         loop {
             link.flush().await?;
             match link.receive().await? {
@@ -192,7 +192,7 @@ impl Subscriber {
             }
             Packet::PubRel(ack) => self.inbox.lock().release(ack.packet_id),
             Packet::PingResp => return Ok(()),
-            Packet::Disconnect { code } => return Err(Lost::Gone(format!("DISCONNECT {code:#04x}"))),
+            Packet::Disconnect { code } => return Err(Lost::Told(*code)),
             other => return Err(Lost::Malformed(format!("{other:?}, which a subscriber did not ask for"))),
         };
         wire::reply(link.output(), answer);

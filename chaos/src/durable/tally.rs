@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 /// How many findings are told in words; all are counted.
 const EXAMPLES: u64 = 20;
 
@@ -15,6 +17,7 @@ pub struct Tally {
     pub refused: AtomicU64,
     pub delivered: AtomicU64,
     broken: AtomicU64,
+    told: Mutex<Vec<String>>,
 }
 
 impl Tally {
@@ -26,7 +29,13 @@ impl Tally {
     pub fn broken(&self, what: &str) {
         if self.broken.fetch_add(1, Ordering::Relaxed) < EXAMPLES {
             eprintln!("chaos: {what}");
+            self.told.lock().push(what.to_owned());
         }
+    }
+
+    /// The findings that were told.
+    pub fn findings(&self) -> Vec<String> {
+        self.told.lock().clone()
     }
 
     /// # Errors

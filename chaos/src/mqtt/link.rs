@@ -6,11 +6,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::durable::wire::{self, ConnAck, Packet, Version};
+use crate::mqtt::wire::{self, ConnAck, Connect, Packet, Version};
 
 /// CONNACK may take as long as a leader's death and an election; a write, as long as a broker that does not read.
 const ANSWER: Duration = Duration::from_secs(10);
-const KEEP_ALIVE: u16 = 60;
+/// Seconds.
+pub const KEEP_ALIVE: u16 = 60;
 /// How often [`Link::tend`] is to be called.
 pub const TEND: Duration = Duration::from_secs(10);
 const READ: usize = 4096;
@@ -18,8 +19,12 @@ const READ: usize = 4096;
 /// Why a connection is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lost {
-    /// Closed, refused or silent, as happens when a node dies.
+    /// Closed or silent, as happens when a node dies.
     Gone(String),
+    /// By a CONNACK with this code.
+    Refused(u8),
+    /// The broker has closed it with a DISCONNECT of this code.
+    Told(u8),
     /// It sent what no broker may send.
     Malformed(String),
 }
@@ -40,18 +45,31 @@ pub struct Link {
 }
 
 impl Link {
-    /// Connects to the session of that client id, which is begun if there is none, and waits for the CONNACK.
-    pub async fn open(port: u16, version: Version, id: &str, receive_maximum: u16) -> Result<(Self, ConnAck), Lost> {
-        let opened = async {
+    /// A TCP connection, with nothing sent on it yet; its local address names it in the broker's events.
+    pub async fn dial(port: u16) -> Result<(TcpStream, String), Lost> {
+        let dialed = async {
             let stream = TcpStream::connect(("127.0.0.1", port)).await?;
             stream.set_nodelay(true)?;
+            let local = stream.local_addr()?.to_string();
+            Ok((stream, local))
+        };
+        timeout(ANSWER, dialed).await.unwrap_or_else(|_| Err(Lost::Gone("no TCP connection".into())))
+    }
+
+    /// Sends the CONNECT and waits for the CONNACK.
+    ///
+    /// # Errors
+    /// Also when the CONNACK refuses, with [`Lost::Refused`].
+    pub async fn open(stream: TcpStream, connect: &Connect) -> Result<(Self, ConnAck), Lost> {
+        let opened = async {
             let (input, output) = (Vec::new(), Vec::new());
+            let version = connect.version;
             let mut link = Self { stream, version, input, output, heard: Instant::now(), pinged: false };
-            wire::connect(&mut link.output, version, id, KEEP_ALIVE, receive_maximum);
+            wire::connect(&mut link.output, connect);
             link.flush().await?;
             match link.receive().await? {
                 Packet::ConnAck(told) if told.code == 0 => Ok((link, told)),
-                Packet::ConnAck(told) => Err(Lost::Gone(format!("CONNACK {:#04x}", told.code))),
+                Packet::ConnAck(told) => Err(Lost::Refused(told.code)),
                 other => Err(Lost::Malformed(format!("{other:?} before the CONNACK"))),
             }
         };

@@ -9,16 +9,33 @@ fn first(version: Version, bytes: &[u8]) -> Packet {
 }
 
 fn message(duplicate: bool) -> Publish {
-    Publish { qos: 2, duplicate, packet_id: 0x0102, topic: "a/b".into(), payload: b"x".to_vec() }
+    Publish { qos: 2, duplicate, retain: false, packet_id: 0x0102, topic: "a/b".into(), payload: b"x".to_vec() }
+}
+
+fn persistent(version: Version) -> Connect {
+    let client_id = "id".into();
+    Connect { version, client_id, clean: false, expiry: NEVER, keep_alive: 60, receive_maximum: 9, will: None }
 }
 
 #[test]
 fn a_connect_asks_for_a_session_that_never_expires() {
     let (mut old, mut new) = (Vec::new(), Vec::new());
-    connect(&mut old, Version::V311, "id", 60, 9);
+    connect(&mut old, &persistent(Version::V311));
     assert_eq!(old, b"\x10\x0E\x00\x04MQTT\x04\x00\x00\x3C\x00\x02id");
-    connect(&mut new, Version::V5, "id", 60, 9);
+    connect(&mut new, &persistent(Version::V5));
     assert_eq!(new, b"\x10\x17\x00\x04MQTT\x05\x00\x00\x3C\x08\x11\xFF\xFF\xFF\xFF\x21\x00\x09\x00\x02id");
+}
+
+#[test]
+fn a_connect_carries_its_will() {
+    let will = Some(Will { topic: "w".into(), payload: b"x".to_vec(), delay: 3 });
+    let mut old = Vec::new();
+    connect(&mut old, &Connect { clean: true, will: will.clone(), ..persistent(Version::V311) });
+    assert_eq!(old, b"\x10\x14\x00\x04MQTT\x04\x16\x00\x3C\x00\x02id\x00\x01w\x00\x01x");
+    let mut new = Vec::new();
+    connect(&mut new, &Connect { clean: true, expiry: 0, will, ..persistent(Version::V5) });
+    let expected = b"\x10\x23\x00\x04MQTT\x05\x16\x00\x3C\x08\x11\x00\x00\x00\x00\x21\x00\x09\x00\x02id\x05\x18\x00\x00\x00\x03\x00\x01w\x00\x01x";
+    assert_eq!(new, expected);
 }
 
 #[test]
@@ -30,8 +47,14 @@ fn what_a_client_sends_is_as_the_specifications_write_it() {
     publish(&mut sent, Version::V5, &message(false));
     assert_eq!(sent, b"\x34\x09\x00\x03a/b\x01\x02\x00x");
     sent.clear();
-    subscribe(&mut sent, Version::V5, 1, "a/+");
+    subscribe(&mut sent, Version::V5, 1, "a/+", 2);
     assert_eq!(sent, b"\x82\x09\x00\x01\x00\x00\x03a/+\x02");
+    sent.clear();
+    publish(&mut sent, Version::V311, &Publish { qos: 0, retain: true, ..message(false) });
+    assert_eq!(sent, b"\x31\x06\x00\x03a/bx");
+    sent.clear();
+    disconnect_with_will(&mut sent);
+    assert_eq!(sent, b"\xE0\x01\x04");
     sent.clear();
     for answer in [Reply::Ack(1), Reply::Received(2), Reply::Release(3), Reply::Complete(4)] {
         reply(&mut sent, answer);

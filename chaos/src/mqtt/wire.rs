@@ -1,8 +1,8 @@
-//! MQTT 3.1.1 and 5.0 on the wire, as much of it as a client with a persistent session needs. Written for this workload
-//! alone: a library's client keeps its session state to itself, and here that state is what is checked.
+//! MQTT 3.1.1 and 5.0 on the wire, as much of it as the workloads need. Written for them alone: a library's client keeps
+//! its session state to itself, and here that state is what is checked.
 
 /// The session of a 5.0 client never expires.
-const NEVER: u32 = u32::MAX;
+pub const NEVER: u32 = u32::MAX;
 /// Refused, wherever a reason code is [MQTT-4.13]: from here on a code is a failure.
 pub const FAILURE: u8 = 0x80;
 
@@ -10,6 +10,30 @@ pub const FAILURE: u8 = 0x80;
 pub enum Version {
     V311,
     V5,
+}
+
+/// What a client asks for when it connects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connect {
+    pub version: Version,
+    pub client_id: String,
+    /// Clean Start; in 3.1.1 Clean Session.
+    pub clean: bool,
+    /// Seconds that the session outlives the connection, if the client speaks 5.0.
+    pub expiry: u32,
+    pub keep_alive: u16,
+    /// How many QoS 1 and 2 messages the broker may have in flight, if the client speaks 5.0.
+    pub receive_maximum: u16,
+    pub will: Option<Will>,
+}
+
+/// At QoS 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Will {
+    pub topic: String,
+    pub payload: Vec<u8>,
+    /// Seconds, if the client speaks 5.0.
+    pub delay: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +48,7 @@ pub struct ConnAck {
 pub struct Publish {
     pub qos: u8,
     pub duplicate: bool,
+    pub retain: bool,
     pub packet_id: u16,
     pub topic: String,
     pub payload: Vec<u8>,
@@ -59,43 +84,51 @@ pub enum Reply {
     Complete(u16),
 }
 
-/// A CONNECT that resumes or begins the persistent session of this client id.
-pub fn connect(output: &mut Vec<u8>, version: Version, client_id: &str, keep_alive: u16, receive_maximum: u16) {
-    let mut body = Vec::with_capacity(32);
+pub fn connect(output: &mut Vec<u8>, connect: &Connect) {
+    let mut body = Vec::with_capacity(64);
+    let five = connect.version == Version::V5;
     string(&mut body, "MQTT");
-    // Clean Start, in 3.1.1 Clean Session: 0.
-    let flags = 0;
-    match version {
-        Version::V311 => body.extend([4, flags]),
-        Version::V5 => body.extend([5, flags]),
-    }
-    body.extend(keep_alive.to_be_bytes());
-    if version == Version::V5 {
+    body.push(if five { 5 } else { 4 });
+    let will = if connect.will.is_some() { 2 << 3 | 1 << 2 } else { 0 };
+    body.push(u8::from(connect.clean) << 1 | will);
+    body.extend(connect.keep_alive.to_be_bytes());
+    if five {
         body.extend([8, 0x11]);
-        body.extend(NEVER.to_be_bytes());
+        body.extend(connect.expiry.to_be_bytes());
         body.push(0x21);
-        body.extend(receive_maximum.to_be_bytes());
+        body.extend(connect.receive_maximum.to_be_bytes());
     }
-    string(&mut body, client_id);
+    string(&mut body, &connect.client_id);
+    if let Some(will) = &connect.will {
+        if five {
+            body.extend([5, 0x18]);
+            body.extend(will.delay.to_be_bytes());
+        }
+        string(&mut body, &will.topic);
+        body.extend((will.payload.len() as u16).to_be_bytes());
+        body.extend(&will.payload);
+    }
     packet(output, 0x10, &body);
 }
 
 pub fn publish(output: &mut Vec<u8>, version: Version, message: &Publish) {
     let mut body = Vec::with_capacity(64);
     string(&mut body, &message.topic);
-    body.extend(message.packet_id.to_be_bytes());
+    if message.qos > 0 {
+        body.extend(message.packet_id.to_be_bytes());
+    }
     no_properties(&mut body, version);
     body.extend(&message.payload);
-    packet(output, 0x30 | u8::from(message.duplicate) << 3 | message.qos << 1, &body);
+    packet(output, 0x30 | u8::from(message.duplicate) << 3 | message.qos << 1 | u8::from(message.retain), &body);
 }
 
-/// A SUBSCRIBE to one filter at QoS 2, so that every message comes at the QoS of its publish.
-pub fn subscribe(output: &mut Vec<u8>, version: Version, packet_id: u16, filter: &str) {
+/// A SUBSCRIBE to one filter. At QoS 2 every message comes at the QoS of its publish.
+pub fn subscribe(output: &mut Vec<u8>, version: Version, packet_id: u16, filter: &str, qos: u8) {
     let mut body = Vec::with_capacity(64);
     body.extend(packet_id.to_be_bytes());
     no_properties(&mut body, version);
     string(&mut body, filter);
-    body.push(2);
+    body.push(qos);
     packet(output, 0x82, &body);
 }
 
@@ -115,6 +148,11 @@ pub fn ping(output: &mut Vec<u8>) {
 
 pub fn disconnect(output: &mut Vec<u8>) {
     packet(output, 0xE0, &[]);
+}
+
+/// The DISCONNECT of a 5.0 client that wants its will published (code 0x04).
+pub fn disconnect_with_will(output: &mut Vec<u8>) {
+    packet(output, 0xE0, &[4]);
 }
 
 fn packet(output: &mut Vec<u8>, first: u8, body: &[u8]) {
@@ -226,7 +264,8 @@ fn publication(version: Version, first: u8, body: &mut Reader<'_>) -> Result<Pub
     if version == Version::V5 {
         body.properties()?;
     }
-    Ok(Publish { qos, duplicate: first & 8 != 0, packet_id, topic, payload: body.0.to_vec() })
+    let (duplicate, retain) = (first & 8 != 0, first & 1 != 0);
+    Ok(Publish { qos, duplicate, retain, packet_id, topic, payload: body.0.to_vec() })
 }
 
 fn ack(version: Version, body: &mut Reader<'_>) -> Result<Ack, String> {
