@@ -205,6 +205,13 @@ impl Roster {
         due.filter_map(|((_, client_id), ())| self.wills.waiting.get(&**client_id)).map(|will| will.id()).collect()
     }
 
+    /// In whatever state.
+    pub fn pending_wills(&self) -> impl Iterator<Item = &Arc<PendingWill>> {
+        let Wills { waiting, firing, matched, .. } = &self.wills;
+        let early = waiting.iter().map(|(_, will)| will).chain(firing.iter().map(|(_, will)| will));
+        early.chain(matched.iter().map(|(_, will)| will))
+    }
+
     /// Retained wills that their shards have to commit, by client id.
     pub fn firing(&self) -> impl Iterator<Item = &Arc<PendingWill>> {
         self.wills.firing.iter().map(|(_, will)| will)

@@ -1,6 +1,7 @@
 //! What the leader of a shard cleans up: inboxes of sessions that have ended, expired messages, origins that will hand on
 //! nothing more; and sessions that are to end because their inbox has overflowed.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,6 +104,12 @@ impl Janitor {
                 if mark.time < old && !lives {
                     origins.push(source.numbered(mark.number()));
                 }
+            }
+            if origins.iter().any(|origin| origin.kind() == OriginKind::Will) {
+                // What the roster still has, its next leader brings again: however old it is by a clock that has jumped.
+                let pending: BTreeSet<&str> = roster.pending_wills().map(|will| &*will.client_id).collect();
+                origins
+                    .retain(|origin| origin.kind() != OriginKind::Will || !pending.contains(origin.client_id.as_str()));
             }
         }
         if !origins.is_empty() {
