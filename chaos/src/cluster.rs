@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::net::Net;
+use rollcall_chaos::net::Net;
 
 /// Longer than any start, rejoin or fence on a busy machine.
 const READY: Duration = Duration::from_secs(40);

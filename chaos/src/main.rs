@@ -10,7 +10,6 @@ mod gather;
 mod history;
 mod load;
 mod mqtt;
-mod net;
 mod run;
 
 use std::process::ExitCode;

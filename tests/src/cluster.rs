@@ -36,6 +36,13 @@ impl TestCluster {
 
     /// As [`TestCluster::start_with`], after `change` has had its way with what each node is started with.
     pub async fn start_changed(count: u16, settings: &[&str], change: impl Fn(&mut NodeSpec)) -> Self {
+        let mut cluster = Self::spawn_changed(count, settings, change);
+        cluster.all_ready().await;
+        cluster
+    }
+
+    /// As [`TestCluster::start_changed`], without waiting for anything.
+    pub fn spawn_changed(count: u16, settings: &[&str], change: impl Fn(&mut NodeSpec)) -> Self {
         let folder = tempfile::Builder::new().prefix("rollcall-test-").tempdir().expect("a temporary folder");
         let first_port = ports::consecutive(count * 3);
         let start = |index| {
@@ -44,9 +51,7 @@ impl TestCluster {
             Node::start(spec)
         };
         let nodes = (0..count).map(start).collect();
-        let mut cluster = Self { nodes, folder };
-        cluster.all_ready().await;
-        cluster
+        Self { nodes, folder }
     }
 
     /// Starts one more node, with an empty disk, that joins through the others.

@@ -6,6 +6,7 @@ mod catching_up;
 mod disk_trouble;
 mod endings;
 mod events_kept;
+mod half_cut;
 mod http;
 mod inboxes;
 mod joining;
