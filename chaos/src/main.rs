@@ -6,6 +6,7 @@ mod check;
 mod client;
 mod cluster;
 mod durable;
+mod failover;
 mod gather;
 mod history;
 mod load;
@@ -29,6 +30,8 @@ enum Run {
     Run(run::Arguments),
     /// Persistent sessions: whether every acknowledged QoS 1 and 2 message comes, in order, and at QoS 2 once.
     Durable(durable::Arguments),
+    /// How soon clients are taken in elsewhere when the leader dies, measured many times.
+    Failover(failover::Arguments),
 }
 
 #[tokio::main]
@@ -37,6 +40,7 @@ async fn main() -> ExitCode {
     let outcome = match &cli.run {
         Run::Run(arguments) => run::run(arguments).await,
         Run::Durable(arguments) => durable::run(arguments).await,
+        Run::Failover(arguments) => failover::run(arguments).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

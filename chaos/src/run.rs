@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+pub use recovery::percentile;
+
 use crate::cluster::{Cluster, Disks, Setup};
 use crate::history::{History, Recorder};
 use crate::run::inject::Injector;
@@ -46,8 +48,7 @@ pub struct Arguments {
     /// Only these kinds of faults.
     #[arg(long, value_enum, value_delimiter = ',')]
     faults: Vec<Fault>,
-    /// By how many minutes a clock jumps. A shard forgets after an hour of the log's time what it was handed on: from 60 on a
-    /// jump with an election may bring wills twice.
+    /// By how many minutes a clock jumps.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(i64).range(1..=10_000), value_name = "MINUTES")]
     clock_jump: i64,
     /// Where to write the timeline: throughput, latency and faults, as SVG.
