@@ -21,11 +21,11 @@ use clap::{Parser, Subcommand};
 #[command(about = "Breaks a cluster for a while and checks its promises afterwards.")]
 struct Cli {
     #[command(subcommand)]
-    run: Run,
+    what: What,
 }
 
 #[derive(Debug, Subcommand)]
-enum Run {
+enum What {
     /// Everything at once: all kinds of clients, all kinds of faults, all promises.
     Run(run::Arguments),
     /// Persistent sessions: whether every acknowledged QoS 1 and 2 message comes, in order, and at QoS 2 once.
@@ -37,10 +37,10 @@ enum Run {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let outcome = match &cli.run {
-        Run::Run(arguments) => run::run(arguments).await,
-        Run::Durable(arguments) => durable::run(arguments).await,
-        Run::Failover(arguments) => failover::run(arguments).await,
+    let outcome = match &cli.what {
+        What::Run(arguments) => run::run(arguments).await,
+        What::Durable(arguments) => durable::run(arguments).await,
+        What::Failover(arguments) => failover::run(arguments).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
