@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytestring::ByteString;
+use rollcall_cluster::pem::keep_fresh;
 use rollcall_cluster::tls::NodeTls;
 use rollcall_cluster::{Cluster, Unavailable};
 use rollcall_proto::packet::QoS;
@@ -27,7 +28,7 @@ use crate::mailbox::MailboxLimits;
 use crate::meters::Meters;
 use crate::refusals::Refusals;
 use crate::router::Router;
-use crate::transport::tls::{TlsError, keep_fresh};
+use crate::transport::tls::TlsError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -101,7 +102,8 @@ impl Node {
             };
             tokio::spawn(gateway.run(stop.clone()));
             if let Some(identity) = door.identity() {
-                tokio::spawn(keep_fresh(name.clone(), identity.clone(), listener.tls.reload));
+                let (of, every, identity) = (format!("listeners.{name}.tls"), listener.tls.reload, identity.clone());
+                tokio::spawn(async move { keep_fresh(&of, every, move || identity.reload()).await });
             }
         }
         Ok(Node { cluster, router, closed, drain: config.drain.clone() })

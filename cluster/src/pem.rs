@@ -1,13 +1,15 @@
-//! Certificates and keys out of PEM files.
+//! Certificates and keys out of PEM files, and out of those that take their place.
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustls::RootCertStore;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use tokio::time::{MissedTickBehavior, interval};
 
 #[derive(Debug, thiserror::Error)]
 pub enum PemError {
@@ -67,5 +69,36 @@ impl Contents {
         let secret = secret.map_err(|source| PemError::Pem { path: key.path.clone(), source })?;
         let failed = |source| PemError::Pair { cert: self.path.clone(), key: key.path.clone(), source };
         CertifiedKey::from_der(self.certificates()?, secret, &ring::default_provider()).map_err(failed)
+    }
+}
+
+/// Looks at files again and again: `reload` says whether something else is in use now. What is wrong is told once, until it
+/// changes.
+pub async fn keep_fresh<E: std::error::Error + Send + 'static>(
+    of: &str,
+    every: Duration,
+    reload: impl Fn() -> Result<bool, E> + Clone + Send + 'static,
+) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told: Option<String> = None;
+    loop {
+        ticks.tick().await;
+        match tokio::task::spawn_blocking(reload.clone()).await {
+            Ok(Ok(is_new)) => {
+                told = None;
+                if is_new {
+                    tracing::info!(of, "other certificates are in use");
+                }
+            }
+            Ok(Err(error)) => {
+                let error = error.to_string();
+                if told.as_ref() != Some(&error) {
+                    tracing::error!(of, error, "the certificates are not good: the earlier ones stay in use");
+                }
+                told = Some(error);
+            }
+            Err(error) => tracing::error!(of, %error, "the certificates could not be looked at"),
+        }
     }
 }

@@ -13,10 +13,9 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::pem::{Contents, PemError};
+use crate::pem::{Contents, PemError, keep_fresh};
 
 /// `cluster.tls.*`
 #[derive(Debug, Clone)]
@@ -112,29 +111,8 @@ impl Tls {
 
     /// New files are used by the next connection.
     pub(crate) async fn keep_fresh(self: Arc<Self>) {
-        let mut ticks = interval(self.files.reload);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut told: Option<String> = None;
-        loop {
-            ticks.tick().await;
-            let looking = self.clone();
-            match tokio::task::spawn_blocking(move || looking.reload()).await {
-                Ok(Ok(is_new)) => {
-                    told = None;
-                    if is_new {
-                        tracing::info!("other certificates are in use between nodes");
-                    }
-                }
-                Ok(Err(error)) => {
-                    let error = error.to_string();
-                    if told.as_ref() != Some(&error) {
-                        tracing::error!(error, "the certificates between nodes are not good: the earlier ones stay");
-                    }
-                    told = Some(error);
-                }
-                Err(error) => tracing::error!(%error, "the certificates between nodes could not be looked at"),
-            }
-        }
+        let every = self.files.reload;
+        keep_fresh("cluster.tls", every, move || self.reload()).await;
     }
 }
 

@@ -14,7 +14,6 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{ClientAuth, ListenerTls};
@@ -200,33 +199,4 @@ fn client_verifier(
     let builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
     let builder = if auth == ClientAuth::Optional { builder.allow_unauthenticated() } else { builder };
     builder.build().map_err(|error| TlsError::ClientCa { path: path.into(), why: error.to_string() })
-}
-
-/// Looks for other certificates again and again.
-pub async fn keep_fresh(listener: String, identity: Arc<Identity>, every: std::time::Duration) {
-    let mut ticks = interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told: Option<String> = None;
-    loop {
-        ticks.tick().await;
-        let looking = identity.clone();
-        match tokio::task::spawn_blocking(move || looking.reload()).await {
-            Ok(Ok(is_new)) => {
-                told = None;
-                if is_new {
-                    tracing::info!(listener, "other certificates are in use");
-                }
-            }
-            Ok(Err(error)) => {
-                let error = error.to_string();
-                if told.as_ref() == Some(&error) {
-                    tracing::debug!(listener, error, "the certificates are still not good");
-                } else {
-                    tracing::error!(listener, error, "the certificates are not good: the earlier ones stay in use");
-                }
-                told = Some(error);
-            }
-            Err(error) => tracing::error!(listener, %error, "the certificates could not be looked at"),
-        }
-    }
 }

@@ -122,7 +122,7 @@ async fn certificates_are_renewed_while_the_cluster_is_at_work() {
         std::fs::rename(renewed.cert, place("crt")).expect("the certificate takes its place");
     }
     for node in &cluster.nodes {
-        says(node, "other certificates are in use between nodes").await;
+        says(node, "other certificates are in use").await;
     }
     client.ping().await;
     cluster.nodes[2].kill();
