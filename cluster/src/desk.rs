@@ -15,7 +15,7 @@ use rollcall_proto::schema::shard;
 use tokio::sync::{Notify, watch};
 
 use crate::clock::boottime;
-use crate::division::{Candidate, Divisions};
+use crate::division::Divisions;
 use crate::groups::{Group, Groups};
 use crate::lease::LeaseTable;
 use crate::raft::ROSTER;
@@ -161,11 +161,11 @@ impl Desk {
         let now = boottime();
         let table = self.table.lock();
         let mut divisions = self.divisions.lock();
-        let living: BTreeMap<NodeId, Candidate> = {
+        let living: BTreeMap<NodeId, u64> = {
             let roster = self.replica.roster();
             let current = roster.nodes().filter(|node| roster.is_current(node.id, node.epoch));
             let heard = current.filter(|node| table.is_in_touch(node.id, now) || divisions.is_set_apart(node.id));
-            heard.map(|node| (node.id, Candidate { node: node.id, connections: node.connections })).collect()
+            heard.map(|node| (node.id, node.connections)).collect()
         };
         let found = divisions.judge(self.replica.me(), &living, patience, now);
         drop((table, divisions));

@@ -8,13 +8,6 @@ use std::time::Duration;
 
 use crate::roster::NodeId;
 
-/// One of a pair, as far as it matters for whom to keep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Candidate {
-    pub node: NodeId,
-    pub connections: u64,
-}
-
 #[derive(Debug, Default)]
 pub(crate) struct Divisions {
     /// Who says that it does not reach whom, and since when.
@@ -46,11 +39,11 @@ impl Divisions {
     }
 
     /// Sets apart one of each two that have not reached each other for `patience`: the one with fewer connections, but never
-    /// `me`, and never so many that fewer than a majority of `living` would serve. Who they are.
+    /// `me`, and never so many that fewer than a majority of `living`, with their connections, would serve. Who they are.
     pub(crate) fn judge(
         &mut self,
         me: NodeId,
-        living: &BTreeMap<NodeId, Candidate>,
+        living: &BTreeMap<NodeId, u64>,
         patience: Duration,
         now: Duration,
     ) -> Vec<NodeId> {
@@ -70,8 +63,8 @@ impl Divisions {
             if (serving - 1) * 2 <= living.len() {
                 continue;
             }
-            let fewer = |x: &Candidate, y: &Candidate| (x.connections, x.node) < (y.connections, y.node);
-            let loser = if one == me || (other != me && fewer(b, a)) { other } else { one };
+            let other_has_fewer = (b, other) < (a, one);
+            let loser = if one == me || (other != me && other_has_fewer) { other } else { one };
             self.set_apart.insert(loser, if loser == one { other } else { one });
             found.push(loser);
         }
@@ -90,8 +83,8 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn living(connections: &[(NodeId, u64)]) -> BTreeMap<NodeId, Candidate> {
-        connections.iter().map(|&(node, connections)| (node, Candidate { node, connections })).collect()
+    fn living(connections: &[(NodeId, u64)]) -> BTreeMap<NodeId, u64> {
+        connections.iter().copied().collect()
     }
 
     #[test]

@@ -133,7 +133,7 @@ fn without(roster: &Roster, voters: &BTreeSet<NodeId>, node: NodeId) -> Option<S
     }
     let is_up = |id: &NodeId| {
         let known = roster.node(*id).filter(|known| !known.leaving && *id != node);
-        known.is_some_and(|known| matches!(known.state(), NodeState::Up | NodeState::Draining))
+        known.is_some_and(|known| roster.is_current(known.id, known.epoch))
     };
     let judge = |name: String, members: &BTreeSet<NodeId>| {
         // One of those that are no members takes its place.
