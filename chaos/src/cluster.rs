@@ -7,13 +7,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rollcall_chaos::clock::Clock;
-use rollcall_chaos::disk::{Lost, PowerCut, Trouble};
+use crate::clock::Clock;
+use crate::disk::{Lost, PowerCut, Trouble};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use rollcall_chaos::net::Net;
+use crate::net::Net;
 
 /// Longer than any start, rejoin or fence on a busy machine.
 const READY: Duration = Duration::from_secs(40);

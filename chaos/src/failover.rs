@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::net::Condition;
 use clap::Args;
-use rollcall_chaos::net::Condition;
 
 use crate::client::Client;
 use crate::cluster::{Cluster, Disks, Setup};

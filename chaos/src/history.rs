@@ -260,11 +260,13 @@ pub struct Recorder {
     history: Mutex<History>,
 }
 
-impl Recorder {
-    pub fn new() -> Self {
+impl Default for Recorder {
+    fn default() -> Self {
         Self { started: Instant::now(), history: Mutex::default() }
     }
+}
 
+impl Recorder {
     pub fn now(&self) -> At {
         self.started.elapsed()
     }

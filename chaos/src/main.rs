@@ -2,20 +2,10 @@
 //! speaks to the cluster as anybody would: with MQTT clients that share no code with the broker, by HTTP, by signals.
 //! Exits with 0 only if every promise held.
 
-mod check;
-mod client;
-mod cluster;
-mod durable;
-mod failover;
-mod gather;
-mod history;
-mod load;
-mod mqtt;
-mod run;
-
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use rollcall_chaos::{durable, failover, run};
 
 #[derive(Debug, Parser)]
 #[command(about = "Breaks a cluster for a while and checks its promises afterwards.")]

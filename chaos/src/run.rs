@@ -83,7 +83,7 @@ pub async fn run(arguments: &Arguments) -> Result<(), String> {
         Cluster::start(&Setup { rollcall, size, settings: &settings, disks, net: true, clocks, keep }).await?;
     let schedule = Schedule::new(seed, &kinds, size, time / PARTS);
     tell_what_is_left_out(&schedule);
-    let recorder = Arc::new(Recorder::new());
+    let recorder = Arc::new(Recorder::default());
     let outcome = attempt(&mut cluster, arguments, schedule, seed, &recorder).await;
     let verdict = match outcome {
         Ok(history) => judge(arguments, &history, time),

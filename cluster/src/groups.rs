@@ -13,6 +13,7 @@ use parking_lot::RwLock;
 use rollcall_storage::{GroupState, RaftLog, SnapshotError, Snapshots};
 use tokio::sync::{oneshot, watch};
 
+use crate::blocking::blocking;
 use crate::raft::log::LogStore;
 use crate::raft::machine::Machine;
 use crate::raft::network::Network;
@@ -200,12 +201,12 @@ impl Groups {
 
     async fn open(&self, number: u32, replicated: Arc<dyn Replicated>) -> Result<Arc<Group>, GroupError> {
         let (dir, copy) = (self.ground.snapshots.clone(), replicated.clone());
-        let opening = tokio::task::spawn_blocking(move || {
+        let opening = blocking(move || {
             let snapshots = Snapshots::open(&dir, number)?;
             let machine = Machine::open(number, copy, snapshots.clone()).map_err(GroupError::State)?;
             Ok::<_, GroupError>((snapshots, machine))
         });
-        let (snapshots, machine) = opening.await.map_err(|error| GroupError::State(io::Error::other(error)))??;
+        let (snapshots, machine) = opening.await.map_err(GroupError::State)??;
         let network =
             Network { group: number, peers: self.ground.peers.clone(), rpc_address: self.ground.rpc_address.clone() };
         let store = LogStore::new(self.ground.log.clone(), number);
@@ -239,8 +240,8 @@ impl Groups {
         self.ground.log.forget(number, move |result| drop(done.send(result)));
         forgotten.await.map_err(io::Error::other).flatten().map_err(GroupError::Remove)?;
         let dir = self.ground.snapshots.clone();
-        let removing = tokio::task::spawn_blocking(move || Snapshots::open(&dir, number)?.remove());
-        removing.await.map_err(|error| GroupError::Remove(io::Error::other(error)))??;
+        let removing = blocking(move || Snapshots::open(&dir, number)?.remove());
+        removing.await.map_err(GroupError::Remove)??;
         Ok(())
     }
 

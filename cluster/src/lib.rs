@@ -17,11 +17,13 @@
 //! - [`forward`]: publishes for other nodes' sessions
 
 pub mod balance;
+mod blocking;
 mod clock;
 mod cluster;
 mod config;
 mod courier;
 mod desk;
+mod disk;
 mod division;
 mod durable;
 pub mod feed;
@@ -49,6 +51,8 @@ pub mod routes;
 mod scribe;
 mod server;
 pub mod shard;
+#[cfg(test)]
+mod simulation;
 mod snapshotter;
 pub mod sorted;
 pub mod targets;

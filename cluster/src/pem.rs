@@ -11,6 +11,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::blocking::blocking;
+
 #[derive(Debug, thiserror::Error)]
 pub enum PemError {
     #[error("{path}: {source}", path = .path.display())]
@@ -84,7 +86,7 @@ pub async fn keep_fresh<E: std::error::Error + Send + 'static>(
     let mut told: Option<String> = None;
     loop {
         ticks.tick().await;
-        match tokio::task::spawn_blocking(reload.clone()).await {
+        match blocking(reload.clone()).await {
             Ok(Ok(is_new)) => {
                 told = None;
                 if is_new {

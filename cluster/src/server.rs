@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::blocking::blocking;
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::feed::EventFeed;
@@ -236,7 +237,7 @@ impl Node for Server {
                 if after >= until {
                     return Ok(None);
                 }
-                let read = tokio::task::spawn_blocking(move || replica.feed().read_raw(after, EVENTS_CHUNK)).await;
+                let read = blocking(move || replica.feed().read_raw(after, EVENTS_CHUNK)).await;
                 let records = read.map_err(internal)?.map_err(internal)?;
                 let Some((last, _)) = records.last() else { return Ok(None) };
                 let last = *last;
@@ -329,7 +330,7 @@ impl Server {
 
     async fn on_feed(&self, change: impl FnOnce(&EventFeed) -> io::Result<()> + Send + 'static) -> Result<(), Status> {
         let replica = self.replica.clone();
-        tokio::task::spawn_blocking(move || change(replica.feed())).await.map_err(internal)?.map_err(internal)
+        blocking(move || change(replica.feed())).await.map_err(internal)?.map_err(internal)
     }
 }
 
@@ -353,7 +354,7 @@ async fn receive(
     if length != expected {
         return Err(Status::data_loss(format!("{length} of {expected} bytes of a snapshot came")));
     }
-    let finished = tokio::task::spawn_blocking(move || writer.finish(index, &described)).await;
+    let finished = blocking(move || writer.finish(index, &described)).await;
     Ok(SnapshotFile::new(finished.map_err(internal)?.map_err(internal)?))
 }
 

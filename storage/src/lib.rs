@@ -19,5 +19,5 @@ mod snapshot;
 pub use bodies::{Bodies, BodiesError, BodiesOptions, BodiesStats};
 pub use data_dir::{DataDir, DataDirError, Identity};
 pub use event_log::{EventLog, EventLogError, EventLogOptions};
-pub use raft_log::{GroupState, LogError, LogStats, MAX_PAYLOAD, Pin, RaftLog, RaftLogOptions};
+pub use raft_log::{GroupState, LogError, LogStats, MAX_PAYLOAD, Pen, Pin, RaftLog, RaftLogOptions};
 pub use snapshot::{Snapshot, SnapshotError, SnapshotReader, SnapshotWriter, Snapshots};

@@ -51,9 +51,23 @@ pub struct RaftLog {
     inner: Arc<Inner>,
 }
 
+/// Writes a log that was opened by hand.
+pub struct Pen(Writer);
+
+impl Pen {
+    /// Makes everything durable that waits, and answers it.
+    pub fn write(&mut self) {
+        let waiting = self.0.shared.waiting();
+        if let Some((ops, committed)) = waiting {
+            self.0.turn(ops, &committed);
+        }
+    }
+}
+
 struct Inner {
     shared: Arc<Shared>,
     options: RaftLogOptions,
+    /// None where a [`Pen`] writes.
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -64,14 +78,32 @@ impl RaftLog {
     /// [`LogError`] if the disk fails, or what is on it is damaged, incomplete or of a newer format. Nothing is changed
     /// then.
     pub fn open(dir: &Path, options: RaftLogOptions) -> Result<RaftLog, LogError> {
-        options.check()?;
+        let writer = Self::prepare(dir, &options)?;
+        let shared = writer.shared.clone();
         let failed = |source| LogError::Io { path: dir.to_path_buf(), source };
-        create_dir(dir).map_err(failed)?;
-        let (replay, tail) = Replay::run(dir, &options)?;
+        let thread = std::thread::Builder::new().name("raft-log".into()).spawn(|| run(writer)).map_err(failed)?;
+        Ok(RaftLog { inner: Arc::new(Inner { shared, options, thread: Mutex::new(Some(thread)) }) })
+    }
+
+    /// As [`Self::open`], but nothing becomes durable unless the [`Pen`] is told to write: for simulations, which have one
+    /// thread and decide themselves how long a disk takes. What is not written when the log is dropped is lost.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_by_hand(dir: &Path, options: RaftLogOptions) -> Result<(RaftLog, Pen), LogError> {
+        let writer = Self::prepare(dir, &options)?;
+        let shared = writer.shared.clone();
+        Ok((RaftLog { inner: Arc::new(Inner { shared, options, thread: Mutex::new(None) }) }, Pen(writer)))
+    }
+
+    fn prepare(dir: &Path, options: &RaftLogOptions) -> Result<Writer, LogError> {
+        options.check()?;
+        create_dir(dir).map_err(|source| LogError::Io { path: dir.to_path_buf(), source })?;
+        let (replay, tail) = Replay::run(dir, options)?;
         let state = State::new(replay.groups, replay.segments);
         let shared = Arc::new(Shared::new(state));
         let writer = Writer {
-            shared: shared.clone(),
+            shared,
             dir: dir.to_path_buf(),
             options: options.clone(),
             ledger: replay.ledger,
@@ -85,8 +117,7 @@ impl RaftLog {
             last_sync: Duration::ZERO,
         };
         writer.publish(Vec::new(), 0);
-        let thread = std::thread::Builder::new().name("raft-log".into()).spawn(|| run(writer)).map_err(failed)?;
-        Ok(RaftLog { inner: Arc::new(Inner { shared, options, thread: Mutex::new(Some(thread)) }) })
+        Ok(writer)
     }
 
     /// Appends entries, whose indexes must follow the last one's; `done` is called on the log's thread when they are

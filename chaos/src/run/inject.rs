@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::disk::{Errno, Operation};
 use parking_lot::Mutex;
-use rollcall_chaos::disk::{Errno, Operation};
 use tokio::sync::watch;
 
 use crate::cluster::Cluster;
 use crate::history::{At, Drained, Recorder, Span};
+use crate::net::{Condition, Net};
 use crate::run::schedule::{Fault, Planned, Schedule};
-use rollcall_chaos::net::{Condition, Net};
 
 /// Until a client succeeds at every node again: longer than any rejoin on a busy machine.
 const RECOVERED: Duration = Duration::from_secs(60);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use rollcall_proto::schema::node::node_server::NodeServer;
-use rollcall_storage::{Bodies, BodiesOptions, DataDir, EventLog, EventLogOptions, Identity, RaftLog, RaftLogOptions};
+use rollcall_storage::DataDir;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
@@ -14,6 +14,7 @@ use super::{Cluster, Inner, StartError};
 use crate::config::Config;
 use crate::courier::{Courier, Office};
 use crate::desk::Desk;
+use crate::disk::Disk;
 use crate::feed::EventFeed;
 use crate::follow::Follower;
 use crate::forward::{Links, Received};
@@ -44,21 +45,30 @@ impl Cluster {
     /// # Errors
     /// [`StartError`]; nothing on disk was changed then.
     pub async fn start(config: Config, observer: Arc<dyn Observer>) -> Result<Cluster, StartError> {
-        let config = Arc::new(config);
-        let identity = Identity { cluster: config.cluster_name.clone(), node: config.node_name.clone() };
         let listener = bind(&config).await?;
-        let data_dir = DataDir::open(&config.data_dir, &identity, rand::random::<u64>() >> 1 | 1)?;
-        let log = RaftLog::open(&data_dir.raft_log(), RaftLogOptions::default())?;
-        let events = EventLog::open(&data_dir.events(), event_log_options(config.event_retention))?;
-        let bodies = Bodies::open(&data_dir.bodies(), BodiesOptions::default())?;
-        let spill = Spill::new(bodies, config.inbox_memory / u64::from(config.shards.max(1)), log.clone());
-        let feed = EventFeed::new(events, config.event_memory, config.event_retention);
-        let replica = Arc::new(Replica::new(data_dir.node_id(), feed, observer));
+        let disk = Disk::open(&config)?;
         let tls = config.tls.as_ref().map(Tls::load).transpose()?;
         if let Some(tls) = tls.clone() {
             tokio::spawn(tls.keep_fresh());
         }
-        let peers = Peers::new(config.rpc_timeout, tls.clone());
+        let wires = accept(listener, tls.clone(), config.rpc_timeout);
+        Self::start_on(config, disk, tls, wires, observer).await
+    }
+
+    /// On a disk that is open, with the connections that other nodes make.
+    pub(crate) async fn start_on(
+        config: Config,
+        disk: Disk,
+        tls: Option<Arc<Tls>>,
+        wires: ReceiverStream<io::Result<Wire>>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Cluster, StartError> {
+        let config = Arc::new(config);
+        let Disk { data_dir, log, events, bodies } = disk;
+        let spill = Spill::new(bodies, config.inbox_memory / u64::from(config.shards.max(1)), log.clone());
+        let feed = EventFeed::new(events, config.event_memory, config.event_retention);
+        let replica = Arc::new(Replica::new(data_dir.node_id(), feed, observer));
+        let peers = Peers::new(config.rpc_timeout, tls);
         let raft_config = crate::raft::config(&config.cluster_name, config.heartbeat, config.election)
             .map_err(|error| StartError::Timing(error.to_string()))?;
         let groups = Groups::new(Ground {
@@ -73,7 +83,6 @@ impl Cluster {
         let desk = Arc::new(Desk::new(groups.clone(), roster.clone(), replica.clone(), config.route_lease));
         let leases = Arc::new(Leases::new(config.route_lease, config.lease));
         let office = Arc::new(Office { config, replica, groups, desk, peers, leases });
-        let wires = accept(listener, tls, office.config.rpc_timeout);
         Ok(Self::assemble(office, &roster, data_dir, spill, wires))
     }
 
@@ -166,15 +175,6 @@ fn arrive(office: &Office, roster: &Group, proposer: Proposer) {
         formation.run().await;
         proposer.run().await;
     });
-}
-
-/// Whole segments are dropped, so a short retention needs small ones.
-fn event_log_options(retention: u64) -> EventLogOptions {
-    /// Bytes, roughly, and segments per retention.
-    const EVENT: u64 = 128;
-    const SEGMENTS: u64 = 8;
-    let largest = EventLogOptions::default().segment_size;
-    EventLogOptions { segment_size: (retention * EVENT / SEGMENTS).clamp(16 << 10, largest) }
 }
 
 async fn bind(config: &Config) -> Result<TcpListener, StartError> {

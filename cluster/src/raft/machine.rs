@@ -14,6 +14,7 @@ use rollcall_storage::{Snapshot as StoredSnapshot, Snapshots};
 use super::replicated::{Frozen, Replicated};
 use super::wire::{from_snapshot_meta, to_snapshot_meta};
 use super::{LogId, Snapshot, SnapshotMeta, Stamped, StoredMembership, TypeConfig};
+use crate::blocking::blocking;
 
 /// A finished snapshot on this node's disk.
 #[derive(Debug, Clone)]
@@ -31,7 +32,7 @@ impl SnapshotFile {
         self.stored.len
     }
 
-    pub(crate) fn open(&self) -> io::Result<impl Read> {
+    pub(crate) fn open(&self) -> io::Result<impl Read + use<>> {
         self.stored.open()
     }
 
@@ -133,8 +134,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> Result<(), io::Error> {
         let (replicated, index) = (self.replicated.clone(), index_of(meta));
-        let restoring = tokio::task::spawn_blocking(move || snapshot.restore(&*replicated, index));
-        restoring.await.map_err(io::Error::other)??;
+        blocking(move || snapshot.restore(&*replicated, index)).await??;
         self.stand_at(meta);
         Ok(())
     }
@@ -164,7 +164,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             frozen.write_to(&mut writer)?;
             writer.finish(index, &described)
         };
-        let stored = tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
+        let stored = blocking(write).await??;
         Ok(Snapshot { meta, snapshot: SnapshotFile::new(stored) })
     }
 }

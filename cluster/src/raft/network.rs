@@ -21,6 +21,7 @@ use super::peers::Peers;
 use super::trunk::Broken;
 use super::wire::{from_entry, from_log_id, from_vote, to_log_id, to_vote};
 use super::{Member, Snapshot, TypeConfig, Vote};
+use crate::blocking::blocking;
 use crate::roster::NodeId;
 
 /// Bytes of one piece of a snapshot.
@@ -181,7 +182,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             .own_client(&self.address)
             .map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))?;
         let (tx, rx) = tokio::sync::mpsc::channel(CHUNKS_AHEAD);
-        let reading = tokio::task::spawn_blocking(move || send_chunks(&snapshot.snapshot, head, &tx));
+        let reading = tokio::spawn(send_chunks(snapshot.snapshot, head, tx));
         let sending = client.snapshot(ReceiverStream::new(rx));
         let reply = tokio::select! {
             closed = cancel => return Err(StreamingError::Closed(closed)),
@@ -218,22 +219,26 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     }
 }
 
-/// Off the runtime: reading a large file must not hold up its other tasks.
-fn send_chunks(
-    file: &SnapshotFile,
+async fn send_chunks(
+    file: SnapshotFile,
     head: wire::SnapshotHead,
-    to: &tokio::sync::mpsc::Sender<wire::SnapshotChunk>,
+    to: tokio::sync::mpsc::Sender<wire::SnapshotChunk>,
 ) -> io::Result<()> {
     let mut chunk = wire::SnapshotChunk { head: Some(head), data: bytes::Bytes::new() };
-    let mut reader = file.open()?;
+    let mut reader = blocking(move || file.open()).await??;
     loop {
-        let mut data = vec![0; CHUNK];
-        let length = read_up_to(&mut reader, &mut data)?;
-        data.truncate(length);
+        let reading = move || {
+            let mut data = vec![0; CHUNK];
+            let length = read_up_to(&mut reader, &mut data)?;
+            data.truncate(length);
+            Ok::<_, io::Error>((data, reader))
+        };
+        let (data, rest) = blocking(reading).await??;
+        reader = rest;
+        let last = data.is_empty();
         chunk.data = data.into();
-        let last = chunk.data.is_empty();
         // The receiver hung up: the answer to the whole says why.
-        if to.blocking_send(std::mem::take(&mut chunk)).is_err() || last {
+        if to.send(std::mem::take(&mut chunk)).await.is_err() || last {
             return Ok(());
         }
     }

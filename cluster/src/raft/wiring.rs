@@ -93,6 +93,10 @@ impl AsyncWrite for Wire {
 
 /// Connects to `address`, a host and a port. Over TLS the host is the name that the other's certificate must bear.
 pub(crate) async fn connect(address: String, tls: Option<Arc<Tls>>) -> io::Result<Wire> {
+    #[cfg(test)]
+    if crate::simulation::is_on() {
+        return crate::simulation::connect(address).await;
+    }
     let stream = TcpStream::connect(&address).await?;
     stream.set_nodelay(true)?;
     let Some(tls) = tls else { return Ok(Wire::Plain(stream)) };

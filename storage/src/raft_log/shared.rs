@@ -48,6 +48,9 @@ pub(crate) enum Op {
     Forget { group: u32, done: Done },
 }
 
+/// Operations, and what is committed in each group.
+pub(crate) type Work = (Vec<Op>, BTreeMap<u32, Bytes>);
+
 impl Op {
     pub(crate) fn size(&self) -> u64 {
         let (records, payload) = match self {
@@ -95,6 +98,10 @@ impl State {
     pub(crate) fn op_number(&mut self) -> u64 {
         self.next_op += 1;
         self.next_op
+    }
+
+    fn take_all(&mut self) -> Work {
+        (std::mem::take(&mut self.queue), std::mem::take(&mut self.committed))
     }
 
     /// Brings the cached entries down to `limit` bytes, as far as they are written: those of the group with most first.
@@ -155,16 +162,21 @@ impl Shared {
         self.work.notify_one();
     }
 
+    /// What waits now, unless nothing does or the log has failed.
+    pub(crate) fn waiting(&self) -> Option<Work> {
+        let mut state = self.state.lock();
+        (state.failed.is_none() && !state.queue.is_empty()).then(|| state.take_all())
+    }
+
     /// Waits for work; `None` when the log is closed and all is done, or when it has failed.
-    pub(crate) fn take_work(&self) -> Option<(Vec<Op>, BTreeMap<u32, Bytes>)> {
+    pub(crate) fn take_work(&self) -> Option<Work> {
         let mut state = self.state.lock();
         loop {
             if state.failed.is_some() {
                 return None;
             }
             if !state.queue.is_empty() || state.closing && !state.committed.is_empty() {
-                let state = &mut *state;
-                return Some((std::mem::take(&mut state.queue), std::mem::take(&mut state.committed)));
+                return Some(state.take_all());
             }
             if state.closing {
                 return None;

@@ -44,20 +44,32 @@ impl Writer {
     pub(crate) fn run(mut self) {
         self.shared.lock().writer = Some(std::thread::current().id());
         while let Some((ops, committed)) = self.shared.take_work() {
-            let size = ops.iter().map(Op::size).sum();
-            match self.write(&ops, &committed) {
-                Ok(placed) => {
-                    self.publish(placed, size);
-                    ops.into_iter().filter_map(Op::into_done).for_each(|done| done(Ok(())));
-                }
-                Err(error) => return self.give_up(ops, &error, "writing"),
-            }
-            if let Err(error) = self.free() {
-                return self.give_up(Vec::new(), &error, "freeing old segments");
+            if !self.turn(ops, &committed) {
+                return;
             }
         }
         // A read may have found damage; what was queued meanwhile waits for its answer.
         self.shared.answer_failed(Vec::new());
+    }
+
+    /// Whether the log has not failed.
+    pub(crate) fn turn(&mut self, ops: Vec<Op>, committed: &BTreeMap<u32, Bytes>) -> bool {
+        let size = ops.iter().map(Op::size).sum();
+        match self.write(&ops, committed) {
+            Ok(placed) => {
+                self.publish(placed, size);
+                ops.into_iter().filter_map(Op::into_done).for_each(|done| done(Ok(())));
+            }
+            Err(error) => {
+                self.give_up(ops, &error, "writing");
+                return false;
+            }
+        }
+        if let Err(error) = self.free() {
+            self.give_up(Vec::new(), &error, "freeing old segments");
+            return false;
+        }
+        true
     }
 
     fn give_up(&self, ops: Vec<Op>, error: &io::Error, what: &str) {
