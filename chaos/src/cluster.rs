@@ -15,8 +15,8 @@ use tempfile::TempDir;
 
 use crate::net::Net;
 
-/// Longer than any start, rejoin or fence on a busy machine.
-const READY: Duration = Duration::from_secs(40);
+/// Longer than any start, rejoin or fence on a busy machine, and than an empty disk waits for the death of what it was.
+const READY: Duration = Duration::from_secs(60);
 /// Longer than a drain may take by default.
 const DRAINED: Duration = Duration::from_secs(40);
 /// Below the range of outgoing connections' ports, so that a restarted node finds its own free.
@@ -45,6 +45,7 @@ pub enum Disks {
 
 struct Node {
     settings: Vec<String>,
+    data_dir: PathBuf,
     env: Vec<(String, String)>,
     power: Option<PowerCut>,
     trouble: Option<Trouble>,
@@ -64,13 +65,24 @@ pub struct Setup<'a> {
     pub net: bool,
     /// The nodes' wall clocks can be made to jump.
     pub clocks: bool,
+    /// There is an address for a node more than the cluster has, which joins and leaves.
+    pub guest: bool,
     /// The nodes' folders stay.
     pub keep: bool,
 }
 
+impl Setup<'_> {
+    /// Of how many nodes there are ports.
+    fn places(&self) -> usize {
+        self.size + usize::from(self.guest)
+    }
+}
+
 pub struct Cluster {
     rollcall: PathBuf,
+    /// The last one may be the guest.
     nodes: Vec<Node>,
+    size: usize,
     first_port: u16,
     http: reqwest::Client,
     net: Option<Net>,
@@ -84,14 +96,16 @@ impl Cluster {
     pub async fn start(setup: &Setup<'_>) -> Result<Self, String> {
         let size = setup.size;
         let folder = tempfile::Builder::new().prefix("rollcall-chaos-").tempdir().map_err(|error| error.to_string())?;
-        let first_port = free_ports(size)?;
-        let ports = |group: usize| (0..size).map(|node| first_port + (group * size + node) as u16).collect::<Vec<_>>();
+        let places = setup.places();
+        let first_port = free_ports(places)?;
+        let port = |group: usize, node: usize| first_port + (group * places + node) as u16;
+        let ports = |group: usize| (0..places).map(|node| port(group, node)).collect::<Vec<_>>();
         let net = if setup.net { Some(Net::start(&ports(FRONT), &ports(RPC)).await?) } else { None };
-        let nodes = (0..size).map(|index| node(folder.path(), first_port, index, setup)).collect();
+        let nodes = (0..places).map(|index| node(folder.path(), first_port, index, setup)).collect();
         let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build();
         let http = http.map_err(|error| error.to_string())?;
         let (rollcall, lost) = (setup.rollcall.to_owned(), Lost::default());
-        let mut cluster = Self { rollcall, nodes, first_port, http, net, lost, folder: Some(folder) };
+        let mut cluster = Self { rollcall, nodes, size, first_port, http, net, lost, folder: Some(folder) };
         if setup.keep {
             cluster.keep_folder();
         }
@@ -102,16 +116,24 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// How many nodes it has, the guest not counted.
     pub fn size(&self) -> usize {
-        self.nodes.len()
+        self.size
     }
 
+    /// Of the node that is not always there.
+    pub fn guest(&self) -> usize {
+        self.size
+    }
+
+    /// Of all nodes, and last that of the guest, if there may be one.
     pub fn mqtt_ports(&self) -> Arc<[u16]> {
-        (0..self.size()).map(|index| self.first_port + index as u16).collect()
+        (0..self.nodes.len()).map(|index| self.first_port + index as u16).collect()
     }
 
+    /// In the same order.
     pub fn http_ports(&self) -> Arc<[u16]> {
-        (0..self.size()).map(|index| self.http_port(index)).collect()
+        (0..self.nodes.len()).map(|index| self.http_port(index)).collect()
     }
 
     /// The network between the nodes, if it can be broken.
@@ -176,20 +198,24 @@ impl Cluster {
     /// It does not, or not with success.
     pub async fn drain(&mut self, index: usize) -> Result<(), String> {
         self.signal(index, Signal::TERM)?;
-        let mut child = self.nodes[index].child.take().ok_or("a dead node cannot be drained")?;
+        self.ended(index, DRAINED).await
+    }
+
+    /// Waits until a node that was told to has ended.
+    ///
+    /// # Errors
+    /// It does not, or not with success.
+    pub async fn ended(&mut self, index: usize, limit: Duration) -> Result<(), String> {
+        let mut child = self.nodes[index].child.take().ok_or("a dead node does not end")?;
         let started = Instant::now();
-        while started.elapsed() < DRAINED {
+        while started.elapsed() < limit {
             if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
-                return if status.success() {
-                    Ok(())
-                } else {
-                    Err(format!("the drain of node-{index} ended by {status}"))
-                };
+                return if status.success() { Ok(()) } else { Err(format!("node-{index} ended by {status}")) };
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.nodes[index].child = Some(child);
-        Err(format!("node-{index} has not ended {DRAINED:?} after its SIGTERM"))
+        Err(format!("node-{index} has not ended {limit:?} after it was told to"))
     }
 
     pub fn pause(&self, index: usize) -> Result<(), String> {
@@ -207,21 +233,33 @@ impl Cluster {
     }
 
     pub async fn all_ready(&mut self) -> Result<(), String> {
-        let started = Instant::now();
         for index in 0..self.size() {
-            loop {
-                self.still_runs(index)?;
-                let url = format!("http://127.0.0.1:{}/readyz", self.http_port(index));
-                if self.http.get(url).send().await.is_ok_and(|answer| answer.status().is_success()) {
-                    break;
-                }
-                if started.elapsed() > READY {
-                    return Err(format!("node-{index} is not ready within {READY:?}"));
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+            self.ready(index).await?;
         }
         Ok(())
+    }
+
+    pub async fn ready(&mut self, index: usize) -> Result<(), String> {
+        let started = Instant::now();
+        let url = format!("http://127.0.0.1:{}/readyz", self.http_port(index));
+        loop {
+            self.still_runs(index)?;
+            if self.http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+            if started.elapsed() > READY {
+                return Err(format!("node-{index} is not ready within {READY:?}"));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// All that a node that is not running had on its disk is gone.
+    pub fn wipe(&self, index: usize) -> Result<(), String> {
+        match std::fs::remove_dir_all(&self.nodes[index].data_dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),
+            Err(_) | Ok(()) => Ok(()),
+        }
     }
 
     /// A node that ended unasked is a finding of its own.
@@ -247,8 +285,15 @@ impl Cluster {
         answer.map(drop).map_err(|error| error.to_string())
     }
 
+    /// A DELETE of `/api/v1/{path}` on one node.
+    pub async fn delete(&self, index: usize, path: &str) -> Result<(), String> {
+        let url = format!("http://127.0.0.1:{}/api/v1/{path}", self.http_port(index));
+        let answer = self.http.delete(url).send().await.map_err(|error| error.to_string())?;
+        if answer.status().is_success() { Ok(()) } else { Err(answer.text().await.unwrap_or_default()) }
+    }
+
     fn http_port(&self, index: usize) -> u16 {
-        self.first_port + (HTTP * self.size() + index) as u16
+        self.first_port + (HTTP * self.nodes.len() + index) as u16
     }
 
     pub fn print_logs(&self) {
@@ -273,10 +318,10 @@ impl Drop for Cluster {
 }
 
 fn node(folder: &Path, first_port: u16, index: usize, setup: &Setup<'_>) -> Node {
-    let size = setup.size;
-    let port = |group: usize, index: usize| format!("127.0.0.1:{}", first_port as usize + group * size + index);
+    let port = |group, index| format!("127.0.0.1:{}", first_port as usize + group * setup.places() + index);
     let reached = if setup.net { FRONT } else { RPC };
-    let peers: Vec<String> = (0..size).map(|peer| port(reached, peer)).collect();
+    // The guest names itself beside those that are there; they do not know of it.
+    let peers: Vec<String> = (0..setup.size.max(index + 1)).map(|peer| port(reached, peer)).collect();
     let data_dir = folder.join(format!("node-{index}"));
     let (power, trouble, env) = match setup.disks {
         Disks::Kept => (None, None, Vec::new()),
@@ -302,9 +347,10 @@ fn node(folder: &Path, first_port: u16, index: usize, setup: &Setup<'_>) -> Node
         format!("cluster.rpc_advertise={}", peers[index]),
         format!("cluster.peers={}", peers.join(",")),
     ];
+    let log = folder.join(format!("node-{index}.log"));
     let all = own.iter().chain(setup.settings);
     let settings = all.flat_map(|setting| ["--set".to_owned(), setting.clone()]).collect();
-    Node { settings, env, power, trouble, clock, log: folder.join(format!("node-{index}.log")), child: None }
+    Node { settings, data_dir, env, power, trouble, clock, log, child: None }
 }
 
 /// Both preload a library of their own.

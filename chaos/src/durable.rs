@@ -120,6 +120,7 @@ pub async fn run(arguments: &Arguments) -> Result<(), String> {
         disks,
         net: false,
         clocks: false,
+        guest: false,
         keep: arguments.keep,
     })
     .await?;

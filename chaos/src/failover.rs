@@ -44,6 +44,7 @@ pub async fn run(arguments: &Arguments) -> Result<(), String> {
         disks: Disks::Kept,
         net: true,
         clocks: false,
+        guest: false,
         keep: false,
     };
     let mut cluster = Cluster::start(&setup).await?;

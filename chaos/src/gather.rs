@@ -50,6 +50,12 @@ pub async fn logs(cluster: &Cluster) -> Result<(Vec<Event>, Vec<Vec<(u64, u64)>>
     }
 }
 
+/// What one node tells of the events up to now.
+pub async fn log(cluster: &Cluster, index: usize) -> Result<Vec<(u64, u64)>, String> {
+    let events = events_after(cluster, index, 0).await?;
+    events.iter().map(|event| Ok((number(event, "seq")?, digest(event)))).collect()
+}
+
 async fn events_after(cluster: &Cluster, index: usize, mut seq: u64) -> Result<Vec<Value>, String> {
     let mut all = Vec::new();
     loop {

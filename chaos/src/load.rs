@@ -13,6 +13,7 @@ mod visit;
 pub mod wills;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rand::Rng;
@@ -29,6 +30,8 @@ const DELIVERY: Duration = Duration::from_secs(30);
 pub struct Scene {
     pub ports: Arc<[u16]>,
     pub http: Arc<[u16]>,
+    /// How many of these nodes are there, or should be.
+    pub nodes: Arc<AtomicUsize>,
     pub recorder: Arc<Recorder>,
     /// The work is over.
     pub over: watch::Receiver<bool>,
@@ -41,14 +44,19 @@ impl Scene {
         !*self.over.borrow()
     }
 
+    pub fn nodes(&self) -> usize {
+        self.nodes.load(Ordering::Relaxed)
+    }
+
     pub fn any_node(&self, rng: &mut SmallRng) -> usize {
-        rng.random_range(0..self.ports.len())
+        rng.random_range(0..self.nodes())
     }
 
     /// A node, and another one.
     pub fn two_nodes(&self, rng: &mut SmallRng) -> (usize, usize) {
-        let here = self.any_node(rng);
-        (here, (here + rng.random_range(1..self.ports.len())) % self.ports.len())
+        let nodes = self.nodes();
+        let here = rng.random_range(0..nodes);
+        (here, (here + rng.random_range(1..nodes)) % nodes)
     }
 
     /// Sleeps so many milliseconds, unless the work is over before.

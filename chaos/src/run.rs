@@ -2,6 +2,7 @@
 //! written down meanwhile.
 
 mod inject;
+mod membership;
 mod recovery;
 mod report;
 pub mod schedule;
@@ -79,8 +80,9 @@ pub async fn run(arguments: &Arguments) -> Result<(), String> {
     let disks = if kinds.contains(&Fault::DiskFull) { Disks::MayFail } else { Disks::Kept };
     let clocks = kinds.contains(&Fault::ClockJump);
     let (rollcall, size, keep) = (&*arguments.rollcall, arguments.nodes.into(), arguments.keep);
-    let mut cluster =
-        Cluster::start(&Setup { rollcall, size, settings: &settings, disks, net: true, clocks, keep }).await?;
+    let guest = kinds.contains(&Fault::Join);
+    let setup = Setup { rollcall, size, settings: &settings, disks, net: true, clocks, guest, keep };
+    let mut cluster = Cluster::start(&setup).await?;
     let schedule = Schedule::new(seed, &kinds, size, time / PARTS);
     tell_what_is_left_out(&schedule);
     let recorder = Arc::new(Recorder::default());
@@ -128,7 +130,7 @@ async fn attempt(
     cluster.put(0, "limits", &serde_json::json!({ "max_connections": limit })).await?;
     recorder.add(|history| history.limit = limit);
     let stage = Stage::open(cluster, seed, recorder).await?;
-    let injector = Injector::new(recorder, stage.storm(), arguments.clock_jump * 60);
+    let injector = Injector::new(recorder, stage.storm(), stage.nodes(), arguments.clock_jump * 60);
     let time = arguments.time()?;
     let hurt = {
         let progress = stage.tell(TELL, time, injector.current());

@@ -25,7 +25,7 @@ pub async fn follow(scene: Scene, first: usize, over: watch::Receiver<bool>) -> 
             _ = stream(&http, scene.http[node], &mut watch) => {}
             _ = stop.wait_for(|over| *over) => break,
         }
-        node = (node + 1) % scene.http.len();
+        node = (node + 1) % scene.nodes();
         tokio::time::sleep(AGAIN).await;
     }
     watch

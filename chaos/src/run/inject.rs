@@ -1,6 +1,7 @@
 //! Carries out the schedule: one fault after the other, each overcome before the next.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use crate::disk::{Errno, Operation};
@@ -23,16 +24,18 @@ const ELECTION: Duration = Duration::from_millis(1_500);
 const FLAP: Duration = Duration::from_millis(300);
 
 pub struct Injector {
-    recorder: Arc<Recorder>,
+    pub(super) recorder: Arc<Recorder>,
     storm: Arc<watch::Sender<u64>>,
     current: Arc<Mutex<String>>,
+    /// How many nodes clients go to.
+    pub(super) nodes: Arc<AtomicUsize>,
     /// Seconds by which a clock jumps.
     jump: i64,
 }
 
 impl Injector {
-    pub fn new(recorder: &Arc<Recorder>, storm: Arc<watch::Sender<u64>>, jump: i64) -> Self {
-        Self { recorder: Arc::clone(recorder), storm, current: Arc::new(Mutex::new("no fault".into())), jump }
+    pub fn new(recorder: &Arc<Recorder>, storm: Arc<watch::Sender<u64>>, nodes: Arc<AtomicUsize>, jump: i64) -> Self {
+        Self { recorder: Arc::clone(recorder), storm, current: Arc::new(Mutex::new("no fault".into())), nodes, jump }
     }
 
     /// What is being done now, in words.
@@ -67,7 +70,7 @@ impl Injector {
         Err("there is no fault that fits".into())
     }
 
-    fn say(&self, what: String) {
+    pub(super) fn say(&self, what: String) {
         eprintln!("chaos: {:6.1} s  {what}", self.recorder.now().as_secs_f32());
         *self.current.lock() = what;
     }
@@ -116,6 +119,8 @@ impl Injector {
             }
             Fault::ClockJump => jump(cluster, planned, nodes, self.jump).await,
             Fault::RollingRestart => self.roll(cluster, planned).await,
+            Fault::Join => self.join_and_remove(cluster, planned).await,
+            Fault::Replace => self.replace(cluster, nodes[0], planned.lasts).await,
             Fault::Storm => {
                 self.storm.send_modify(|storms| *storms += 1);
                 tokio::time::sleep(planned.lasts).await;
@@ -172,7 +177,8 @@ async fn victims(cluster: &Cluster, planned: &Planned) -> Result<Vec<usize>, Str
         Fault::Kill | Fault::Pause | Fault::LongPause | Fault::DiskFull | Fault::ClockJump => {
             planned.order[..planned.count].to_vec()
         }
-        Fault::Partition | Fault::OneWay | Fault::Flap | Fault::Slow => vec![planned.order[0]],
+        Fault::Partition | Fault::OneWay | Fault::Flap | Fault::Slow | Fault::Replace => vec![planned.order[0]],
+        Fault::Join => vec![cluster.guest()],
         Fault::CutPair => planned.order[..2].to_vec(),
         Fault::PartitionLeader => vec![leader(cluster).await?],
         Fault::KillAll | Fault::Lossy | Fault::RollingRestart | Fault::Storm => planned.order.clone(),
@@ -220,7 +226,9 @@ async fn break_network(net: &Net, size: usize, planned: &Planned, nodes: &[usize
         | Fault::RollingRestart
         | Fault::Storm
         | Fault::DiskFull
-        | Fault::ClockJump => net.set_around(victim, Condition::CUT),
+        | Fault::ClockJump
+        | Fault::Join
+        | Fault::Replace => net.set_around(victim, Condition::CUT),
     }
     tokio::time::sleep(planned.lasts).await;
 }

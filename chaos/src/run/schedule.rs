@@ -47,6 +47,10 @@ pub enum Fault {
     /// A node's wall clock is ahead or behind, and meanwhile the leader is cut off, so that there is an election.
     /// Needs a C compiler.
     ClockJump,
+    /// A new node joins, serves for a while, and is removed again.
+    Join,
+    /// SIGKILL for a node whose disk is lost, and a new start with an empty one: it takes the place of what it was.
+    Replace,
 }
 
 impl Fault {
@@ -57,7 +61,7 @@ impl Fault {
 
     pub fn ends_processes(self) -> bool {
         match self {
-            Self::Kill | Self::KillAll | Self::RollingRestart | Self::DiskFull => true,
+            Self::Kill | Self::KillAll | Self::RollingRestart | Self::DiskFull | Self::Join | Self::Replace => true,
             Self::Pause
             | Self::LongPause
             | Self::Partition
@@ -89,6 +93,8 @@ impl Fault {
             Self::Storm => "reconnect storm",
             Self::DiskFull => "full disk",
             Self::ClockJump => "clock jump",
+            Self::Join => "join and removal",
+            Self::Replace => "loss of a disk",
         }
     }
 
@@ -106,12 +112,17 @@ impl Fault {
             Self::RollingRestart => 100..1_000,
             Self::Storm => 1_000..2_000,
             Self::DiskFull => 500..4_000,
+            Self::Join => MEMBERSHIP_MS..15_000,
+            // Its death may be known before it comes back, or it has to wait for that.
+            Self::Replace => MEMBERSHIP_MS..14_000,
         }
     }
 }
 
 /// Longer than `cluster.node_timeout`.
 const LONG_PAUSE_MS: u64 = 11_000;
+/// Short runs have no time for moving replicas.
+const MEMBERSHIP_MS: u64 = 6_000;
 
 /// One fault to come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,7 +212,8 @@ mod tests {
             assert!(it.lasts <= MOST);
         }
         let short = Schedule::new(1, Fault::value_variants(), 3, Duration::from_secs(5));
-        assert!(!short.kinds().contains(&Fault::LongPause));
+        let too_long = [Fault::LongPause, Fault::Join, Fault::Replace];
+        assert!(too_long.iter().all(|kind| !short.kinds().contains(kind)));
         assert!(short.take(100).all(|it| it.lasts <= Duration::from_secs(5) && it.count == 1));
     }
 }

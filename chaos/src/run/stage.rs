@@ -1,7 +1,7 @@
 //! All clients of a run, from their introduction to what they have to tell.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -52,6 +52,7 @@ pub struct Stage {
     listened: watch::Sender<bool>,
     followed: watch::Sender<bool>,
     storm: Arc<watch::Sender<u64>>,
+    nodes: Arc<AtomicUsize>,
     /// Of each teller: how many operations it had counted.
     told: Mutex<(u64, usize)>,
 }
@@ -72,10 +73,13 @@ impl Stage {
         let storm = Arc::new(watch::channel(0).0);
         let (ports, http) = (cluster.mqtt_ports(), cluster.http_ports());
         let (over_seen, storm_seen) = (over.subscribe(), storm.subscribe());
-        let scene = Scene { ports, http, recorder: Arc::clone(recorder), over: over_seen, storm: storm_seen };
+        let nodes = Arc::new(AtomicUsize::new(cluster.size()));
+        let recorder_of_all = Arc::clone(recorder);
+        let there = Arc::clone(&nodes);
+        let scene = Scene { ports, http, nodes: there, recorder: recorder_of_all, over: over_seen, storm: storm_seen };
         let plan = Plan { root: "queues".into(), publishers: PUBLISHERS, topics: TOPICS, subscribers: SUBSCRIBERS };
         let (plan, tally) = (Arc::new(plan), Arc::new(Tally::default()));
-        let mut crew = Crew::new(&plan, &scene.ports, &tally, &mut rng);
+        let mut crew = Crew::new(&plan, &Arc::from(&scene.ports[..cluster.size()]), &tally, &mut rng);
         crew.introduce().await?;
         let mut streams = JoinSet::new();
         for node in 0..cluster.size() {
@@ -103,12 +107,18 @@ impl Stage {
             listened,
             followed,
             storm,
+            nodes,
             told,
         })
     }
 
     pub fn storm(&self) -> Arc<watch::Sender<u64>> {
         Arc::clone(&self.storm)
+    }
+
+    /// How many of the nodes clients go to: not to the last one while it is not there.
+    pub fn nodes(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.nodes)
     }
 
     /// Tells on stderr how far the run is; never ends by itself.
