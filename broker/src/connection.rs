@@ -239,7 +239,7 @@ impl Connection {
             () = self.mailbox.changed() => Woken::Mailbox,
             Some(done) = self.requests.next(), if !self.requests.is_empty() => Woken::Done(done),
             Some(()) = finished(held.map(|held| held.over.as_mut())) => Woken::Released,
-            result = self.stage.committed(), if !is_held => Woken::Committed(result),
+            result = self.stage.committed(&self.shared.cluster), if !is_held => Woken::Committed(result),
             Some(result) = finished(first.map(|first| first.1.received())) => Woken::Confirmed(result),
             Some(()) = finished(inbox.map(|inbox| inbox.changed())) => Woken::Filled,
             () = self.events.changed(), if following => Woken::Filled,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::Packet;
+use rumqttc::v5::mqttbytes::v5::{Packet, PubAck, PubAckReason, SubAck, SubscribeReasonCode, UnsubAck, UnsubAckReason};
 use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
 use tokio::time::timeout;
 
@@ -17,6 +17,10 @@ pub enum Lost {
     Connection(String),
     /// It is there, but nothing came.
     Silence,
+}
+
+fn done(granted: bool, otherwise: &str) -> Result<(), Lost> {
+    if granted { Ok(()) } else { Err(Lost::Connection(otherwise.into())) }
 }
 
 pub struct Client {
@@ -41,20 +45,36 @@ impl Client {
     pub async fn subscribe(&mut self, filter: &str) -> Result<(), Lost> {
         let asked = self.requests.subscribe(filter, QoS::AtLeastOnce).await;
         asked.map_err(|error| Lost::Connection(error.to_string()))?;
-        self.wait_for(ANSWER, |packet| matches!(packet, Packet::SubAck(_)).then_some(())).await
+        let granted =
+            |ack: &SubAck| ack.return_codes.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_)));
+        let answered = self.wait_for(ANSWER, |packet| match packet {
+            Packet::SubAck(ack) => Some(granted(ack)),
+            _ => None,
+        });
+        done(answered.await?, "the subscription was refused")
     }
 
     pub async fn unsubscribe(&mut self, filter: &str) -> Result<(), Lost> {
         let asked = self.requests.unsubscribe(filter).await;
         asked.map_err(|error| Lost::Connection(error.to_string()))?;
-        self.wait_for(ANSWER, |packet| matches!(packet, Packet::UnsubAck(_)).then_some(())).await
+        let done_with = |ack: &UnsubAck| ack.reasons.iter().all(|reason| *reason == UnsubAckReason::Success);
+        let answered = self.wait_for(ANSWER, |packet| match packet {
+            Packet::UnsubAck(ack) => Some(done_with(ack)),
+            _ => None,
+        });
+        done(answered.await?, "the unsubscription was refused")
     }
 
     /// Publishes at QoS 1 and waits for the PUBACK.
     pub async fn publish(&mut self, topic: &str, payload: &str) -> Result<(), Lost> {
         let asked = self.requests.publish(topic, QoS::AtLeastOnce, false, payload.as_bytes().to_vec()).await;
         asked.map_err(|error| Lost::Connection(error.to_string()))?;
-        self.wait_for(ANSWER, |packet| matches!(packet, Packet::PubAck(_)).then_some(())).await
+        let taken = |ack: &PubAck| matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers);
+        let answered = self.wait_for(ANSWER, |packet| match packet {
+            Packet::PubAck(ack) => Some(taken(ack)),
+            _ => None,
+        });
+        done(answered.await?, "the publish was refused")
     }
 
     /// Waits for the message with this payload.

@@ -16,6 +16,7 @@ use crate::placement::Planner;
 use crate::propose::Proposals;
 use crate::replica::Replica;
 use crate::snapshotter::Snapshotter;
+use crate::upgrade::Upgrade;
 
 /// Between two looks at what there is to clean up.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
@@ -31,6 +32,7 @@ pub(crate) struct Housekeeper {
     pub proposals: Proposals,
     pub snapshotter: Snapshotter,
     pub planner: Planner,
+    pub upgrade: Upgrade,
 }
 
 impl Housekeeper {
@@ -49,6 +51,7 @@ impl Housekeeper {
             let now = now.look(self.replica.roster().time(), wall_ms(), boottime());
             page = self.expire(page, now).await;
             self.planner.look(term).await;
+            self.upgrade.look().await;
         }
     }
 

@@ -11,6 +11,7 @@ use crate::courier::Office;
 use crate::groups::Group;
 use crate::propose::Proposals;
 use crate::raft::Member;
+use crate::roster::level::FIRST;
 use crate::server::PROTOCOL;
 
 /// The members' side.
@@ -34,6 +35,10 @@ impl Admission {
 
     async fn admit(&self, asked: &JoinRequest) -> join_reply::Result {
         let Some(newcomer) = &asked.member else { return refused("a request to join that does not say who asks") };
+        let level = self.office.replica.roster().level();
+        if asked.level.max(FIRST) < level {
+            return refused(&format!("its version is too old: the cluster is at feature level {level}"));
+        }
         if let Err(why) = self.make_way(newcomer).await {
             return refused(&why);
         }

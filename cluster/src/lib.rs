@@ -9,7 +9,7 @@
 //! - [`shard`]: this node's copies of shards, and the way to those it has none of
 //! - `raft`, `groups`: openraft behind one door; the groups that run on this node
 //! - `propose`, `courier`, `desk`, `scribe`: commands on their way, and what leaders do with them
-//! - `follow`, [`lease`], `reach`, `division`, `housekeeper`, `snapshotter`: what every node does all the time, and the leader for all
+//! - `follow`, [`lease`], `reach`, `division`, `housekeeper`, `snapshotter`, `upgrade`: what every node does all the time, and the leader for all
 //! - `member`, `join`, `placement`: who is in the cluster, and which shards are where
 //! - [`tls`], [`pem`]: what nodes show each other
 //! - [`balance`]: which connections should go where
@@ -60,6 +60,7 @@ pub mod targets;
 mod testing;
 pub mod tls;
 mod told;
+mod upgrade;
 pub mod wanted;
 mod wills;
 

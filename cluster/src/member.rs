@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::raft::peers::Peers;
 use crate::raft::{Member, Raft};
 use crate::replica::Replica;
+use crate::roster::level::LEVEL;
 use crate::server::PROTOCOL;
 
 /// Between two rounds of asking peers that have not all answered.
@@ -127,6 +128,7 @@ impl Formation {
             protocol: PROTOCOL,
             member: Some(wire::Member { id: self.replica.me(), rpc_address, name }),
             passed_on: false,
+            level: LEVEL,
         };
         let Ok(mut client) = self.peers.client(address) else { return format!("{address} is no address") };
         match timeout(self.config.rpc_timeout * 2, client.join(request)).await {

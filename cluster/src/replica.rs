@@ -17,6 +17,7 @@ use crate::forward::Parcel;
 use crate::message::from_body;
 use crate::pending::Pending;
 use crate::raft::replicated::{Frozen, Replicated};
+use crate::roster::level::LEVEL;
 use crate::roster::{Effects, Lost, NodeId, PendingWill, Roster};
 use crate::routes::Routes;
 
@@ -123,7 +124,9 @@ impl Replica {
         let effects = {
             let mut roster = self.roster.write();
             self.seen.store(index, Ordering::Release);
-            roster.apply(time, batch)
+            let effects = roster.apply(time, batch);
+            check_level(&roster)?;
+            effects
         };
         self.change_routes(index, &effects);
         let epoch = *self.epoch.borrow();
@@ -260,10 +263,22 @@ impl Replicated for Replica {
 
     fn restore(&self, mut reader: &mut dyn Read, index: u64) -> io::Result<()> {
         let roster = Roster::read_from(&mut reader).map_err(io::Error::other)?;
+        check_level(&roster)?;
         io::copy(reader, &mut io::sink())?;
         self.replace(roster, index);
         Ok(())
     }
+}
+
+/// What comes behind a level that this version does not know it would apply in another way than the others.
+fn check_level(roster: &Roster) -> io::Result<()> {
+    if roster.level() > LEVEL {
+        let (level, known) = (roster.level(), LEVEL);
+        return Err(io::Error::other(format!(
+            "the cluster is at feature level {level}, this version knows {known}: start a newer version of the program"
+        )));
+    }
+    Ok(())
 }
 
 struct FrozenRoster {

@@ -4,6 +4,7 @@
 //! comes with the entry), no random number and no hash order.
 
 mod event;
+pub mod level;
 mod list;
 mod node;
 mod placement;
@@ -62,6 +63,8 @@ pub struct Roster {
     replicas: u32,
     /// Nodes that are members no more.
     removed: BTreeSet<NodeId>,
+    /// How often the feature level was raised.
+    raised: u32,
 }
 
 /// A connection that no longer owns its session.
@@ -209,9 +212,10 @@ impl Roster {
             Some(Kind::NodeRemoved(removed)) => self.node_removed(removed.node, effects),
             Some(Kind::Reap(reap)) => self.reap(proposer, reap, effects),
             Some(Kind::Found(found)) => self.found(found, effects),
+            Some(Kind::RaiseLevel(raise)) => self.raise_level(raise),
             Some(Kind::NodeUp(_)) => conflict("a node that is up cannot come up"),
             Some(Kind::Recovered(_)) => conflict("a cluster that is at work is not recovered"),
-            None => conflict("a command that this version does not know"),
+            None => unknown(),
         }
     }
 
@@ -316,6 +320,11 @@ fn done() -> outcome::Kind {
 
 fn stale() -> outcome::Kind {
     outcome::Kind::Stale(Stale {})
+}
+
+/// As of a command that is not there in every version.
+fn unknown() -> outcome::Kind {
+    conflict("a command that this version does not know")
 }
 
 fn conflict(why: &str) -> outcome::Kind {

@@ -29,6 +29,7 @@ use crate::raft::wire::{from_log_id, from_vote, to_log_id, to_snapshot_meta, to_
 use crate::raft::{LogId, ROSTER, Snapshot, TypeConfig};
 use crate::replica::Replica;
 use crate::roster::NodeId;
+use crate::roster::level::LEVEL;
 use crate::scribe::NotLeader;
 use crate::shard::ShardReplica;
 use crate::shard::serve::{serve_inbox, serve_retained};
@@ -88,7 +89,7 @@ impl Node for Server {
 
     async fn ping(&self, request: Request<wire::PingRequest>) -> Result<Response<wire::PingReply>, Status> {
         self.is_for_me(request.into_inner().to)?;
-        Ok(Response::new(wire::PingReply {}))
+        Ok(Response::new(wire::PingReply { level: LEVEL }))
     }
 
     async fn send_away(

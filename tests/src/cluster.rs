@@ -56,6 +56,11 @@ impl TestCluster {
 
     /// Starts one more node, with an empty disk, that joins through the others.
     pub fn join(&mut self, settings: &[&str]) {
+        self.join_changed(settings, |_| {});
+    }
+
+    /// As [`TestCluster::join`], after `change` has had its way with what it is started with.
+    pub fn join_changed(&mut self, settings: &[&str], change: impl FnOnce(&mut NodeSpec)) {
         let first_port = ports::consecutive(3);
         let mut spec = spec(&self.folder, first_port, 1, 0, settings);
         let name = format!("node-{}", self.nodes.len());
@@ -69,6 +74,7 @@ impl TestCluster {
         spec.settings.extend(place.map(|(key, value)| format!("{key}={value}")));
         spec.settings.push(format!("cluster.peers={}", peers.join(",")));
         spec.name = name;
+        change(&mut spec);
         self.nodes.push(Node::start(spec));
     }
 
@@ -186,7 +192,8 @@ fn spec(folder: &TempDir, first_port: u16, count: u16, index: u16, extra: &[&str
     }
     settings.extend(extra.iter().map(|setting| setting.to_string()));
     let log = folder.path().join(format!("node-{index}.log"));
-    NodeSpec { name: format!("node-{index}"), mqtt_port, http_port, data_dir, log, settings, env: Vec::new() }
+    let name = format!("node-{index}");
+    NodeSpec { name, mqtt_port, http_port, data_dir, log, settings, env: Vec::new(), program: None }
 }
 
 impl Drop for TestCluster {

@@ -23,6 +23,8 @@ pub struct NodeSpec {
     pub settings: Vec<String>,
     /// What its environment has besides ours.
     pub env: Vec<(String, String)>,
+    /// Instead of the program under test.
+    pub program: Option<PathBuf>,
 }
 
 impl NodeSpec {
@@ -33,7 +35,8 @@ impl NodeSpec {
 
     /// `rollcall serve` with every setting.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(binary::rollcall());
+        let program = self.program.as_deref().unwrap_or_else(|| binary::rollcall());
+        let mut command = Command::new(program);
         command.arg("serve").envs(self.env.iter().cloned());
         for setting in &self.settings {
             command.arg("--set").arg(setting);

@@ -26,6 +26,8 @@ pub struct ClusterView {
     seq: u64,
     /// The time of the last change, in milliseconds since 1970.
     time: u64,
+    /// The feature level: it rises by itself when every node's version knows the next one.
+    level: u32,
     /// Online and offline.
     sessions: usize,
     /// As the limit counts them.
@@ -96,6 +98,7 @@ pub(super) async fn cluster(
         node: config.node_name.clone(),
         seq: roster.seq(),
         time: roster.time(),
+        level: roster.level(),
         sessions: roster.session_count(),
         connections: roster.connections(),
         groups,

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use rollcall_cluster::{Answer, Unavailable};
+use rollcall_cluster::{Answer, Cluster, Unavailable};
 use rollcall_proto::message::Message;
 use rollcall_proto::packet::{PacketId, QoS};
 use rollcall_proto::reason::ReasonCode;
@@ -33,7 +33,17 @@ pub(super) struct Held {
 /// Publishes behind a retained one that its shard has not committed yet: a retained message is matched only after that,
 /// and none overtakes it.
 #[derive(Default)]
-pub(super) struct Stage(VecDeque<(Publication, Option<Answer>)>);
+pub(super) struct Stage(VecDeque<(Publication, Kept)>);
+
+/// How far the shard of a retained message is.
+enum Kept {
+    /// It is not retained: it only waits for its turn.
+    Not,
+    /// This node had no route lease. What a node that was stopped or cut off had read meanwhile must not take the place
+    /// of what the same client has published elsewhere since: with the lease it knows whether the session is still here.
+    Later,
+    Submitted(Answer),
+}
 
 impl Stage {
     pub(super) fn is_full(&self) -> bool {
@@ -44,23 +54,36 @@ impl Stage {
         self.0.is_empty()
     }
 
-    /// Waits for the front one's shard; for ever while there is none.
-    pub(super) async fn committed(&mut self) -> Result<(), Unavailable> {
-        match self.0.front_mut() {
-            Some((_, Some(answer))) => answer.await.map(|_| ()),
-            Some((_, None)) => Ok(()),
-            None => std::future::pending().await,
+    /// Waits for the front one's shard; for ever while there is none. May be dropped and called again.
+    pub(super) async fn committed(&mut self, cluster: &Cluster) -> Result<(), Unavailable> {
+        loop {
+            match self.0.front_mut() {
+                Some((_, Kept::Submitted(answer))) => return answer.await.map(|_| ()),
+                Some((publication, kept @ Kept::Later)) => {
+                    cluster.leases().route().await;
+                    *kept = Kept::Submitted(cluster.retain(&publication.message));
+                }
+                Some((_, Kept::Not)) => return Ok(()),
+                None => std::future::pending().await,
+            }
         }
+    }
+
+    /// One that has not been submitted keeps those behind it from being so.
+    fn has_later(&self) -> bool {
+        self.0.iter().any(|(_, kept)| matches!(kept, Kept::Later))
     }
 }
 
 impl Connection {
     pub(super) fn publish(&mut self, publication: Publication) {
         if publication.message.retain {
-            let committed = self.shared.cluster.retain(&publication.message);
-            self.stage.0.push_back((publication, Some(committed)));
+            let cluster = &self.shared.cluster;
+            let at_once = cluster.leases().may_route() && !self.stage.has_later();
+            let kept = if at_once { Kept::Submitted(cluster.retain(&publication.message)) } else { Kept::Later };
+            self.stage.0.push_back((publication, kept));
         } else if !self.stage.is_empty() || self.held.is_some() {
-            self.stage.0.push_back((publication, None));
+            self.stage.0.push_back((publication, Kept::Not));
         } else {
             self.route(publication);
         }
@@ -81,7 +104,7 @@ impl Connection {
 
     fn go_on(&mut self) {
         while self.held.is_none()
-            && let Some((_, None)) = self.stage.0.front()
+            && let Some((_, Kept::Not)) = self.stage.0.front()
             && let Some((publication, _)) = self.stage.0.pop_front()
         {
             self.route(publication);

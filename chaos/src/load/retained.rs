@@ -14,15 +14,19 @@ pub async fn work(scene: Scene, worker: usize, mut rng: SmallRng) {
     let mut number = 0u64;
     // The last one that was acknowledged, when it was sent and where.
     let mut kept: Option<(u64, At, usize)> = None;
+    // Those that were not: nobody knows when they come into force, if ever, so one may take the place of a later one.
+    let mut open = Vec::new();
     while scene.working() {
         number += 1;
         let (here, there) = scene.two_nodes(&mut rng);
         let sent = scene.recorder.now();
         if retain(&scene, there, &topic, worker, number).await.is_ok() {
             kept = Some((number, sent, there));
+        } else {
+            open.push(number);
         }
         match kept {
-            Some(kept) => look(&scene, here, &topic, worker, kept).await,
+            Some(kept) => look(&scene, here, &topic, worker, kept, &open).await,
             None => scene.pause(&mut rng, 50..250).await,
         }
         scene.pause(&mut rng, 20..300).await;
@@ -30,7 +34,7 @@ pub async fn work(scene: Scene, worker: usize, mut rng: SmallRng) {
     // Once more when all is healed.
     if let Some(kept) = kept {
         let here = scene.any_node(&mut rng);
-        look(&scene, here, &topic, worker, kept).await;
+        look(&scene, here, &topic, worker, kept, &open).await;
     }
 }
 
@@ -41,12 +45,20 @@ async fn retain(scene: &Scene, there: usize, topic: &str, worker: usize, number:
     Ok(())
 }
 
-async fn look(scene: &Scene, here: usize, topic: &str, worker: usize, (least, published, there): (u64, At, usize)) {
+async fn look(
+    scene: &Scene,
+    here: usize,
+    topic: &str,
+    worker: usize,
+    (least, published, there): (u64, At, usize),
+    open: &[u64],
+) {
     let number = |message: &Publish| std::str::from_utf8(&message.payload).ok()?.parse::<u64>().ok();
+    let is_later = |number: u64| number >= least || open.contains(&number);
     let looked = async {
         let mut visit = Visit::open(scene, here, &clean(format!("looker-{worker}"), Version::V5)).await?;
         visit.subscribe(topic, 1).await?;
-        let found = visit.message(DELIVERY, |message| number(message).is_some_and(|number| number >= least)).await;
+        let found = visit.message(DELIVERY, |message| number(message).is_some_and(is_later)).await;
         visit.leave().await;
         found
     };

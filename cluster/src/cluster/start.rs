@@ -36,6 +36,7 @@ use crate::shard::spill::Spill;
 use crate::snapshotter::Snapshotter;
 use crate::tls::Tls;
 use crate::told::Told;
+use crate::upgrade::Upgrade;
 use crate::wills::Executor;
 
 impl Cluster {
@@ -142,6 +143,7 @@ impl Cluster {
             proposals: proposals.clone(),
             snapshotter: Snapshotter::new(groups.clone(), config.snapshot_after),
             planner: Planner::new(office.clone(), roster.clone(), proposals.clone()),
+            upgrade: Upgrade::new(office.clone(), roster.clone(), proposals.clone()),
         };
         tokio::spawn(housekeeper.run());
         let (config, replica, desk, peers, leases) =

@@ -3,12 +3,13 @@
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rollcall_proto::packet::QoS;
-use rollcall_proto::schema::roster::{Claim, Command, NodeUp, Release, Will, command};
+use rollcall_proto::schema::roster::{Claim, Command, NodeUp, RaiseLevel, Release, Will, command};
 use rollcall_storage::{EventLog, EventLogOptions};
 use tempfile::TempDir;
 
 use super::*;
 use crate::message::to_body;
+use crate::roster::level::FIRST;
 
 const ME: NodeId = 1;
 
@@ -135,6 +136,22 @@ fn after_a_snapshot_the_wills_are_given_that_were_not_before() {
     assert!((2_000..=3_000).contains(&left), "less what it has lived in the log: {left}");
     bench.replica.replace(roster, ahead.index);
     assert_eq!(bench.heard.topics().len(), 3, "once");
+}
+
+#[test]
+fn a_node_does_not_go_on_behind_a_level_that_its_version_does_not_know() {
+    let mut bench = Bench::up();
+    for level in FIRST + 1..=LEVEL {
+        bench.apply(1, u64::from(level), command::Kind::RaiseLevel(RaiseLevel { level }));
+    }
+    let next = Command { kind: Some(command::Kind::RaiseLevel(RaiseLevel { level: LEVEL + 1 })) };
+    let batch = Batch { node: ME, node_epoch: 1, number: 100, commands: vec![next] };
+    let refused = bench.replica.apply(bench.index + 1, bench.now, &batch.encode_to_vec().into());
+    assert!(refused.unwrap_err().to_string().contains("start a newer version"));
+    let mut ahead = Vec::new();
+    bench.replica.roster().write_to(&mut ahead).unwrap();
+    let restored = Bench::new().replica.restore(&mut &ahead[..], 1);
+    assert!(restored.unwrap_err().to_string().contains("start a newer version"));
 }
 
 #[test]

@@ -28,6 +28,7 @@ impl Roster {
             placements: self.placements.clone(),
             replicas: self.replicas,
             removed: self.removed.iter().copied().collect(),
+            levels_above_first: self.raised,
         };
         let mut buffer = Vec::new();
         write_record(&header, &mut buffer, out)?;
@@ -66,6 +67,7 @@ impl Roster {
             placements: header.placements,
             replicas: header.replicas,
             removed: header.removed.into_iter().collect(),
+            raised: header.levels_above_first,
         })
     }
 }

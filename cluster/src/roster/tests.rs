@@ -3,6 +3,7 @@
 mod batches;
 mod claims;
 mod durable;
+mod level;
 mod limits;
 mod model;
 mod nodes;

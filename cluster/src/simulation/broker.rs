@@ -182,11 +182,13 @@ impl Broker {
 
     /// As an operator's SIGTERM does; the process may then end.
     pub(super) async fn drain(&self) -> Result<(), Unavailable> {
-        self.cluster.begin_drain().await?;
+        // Clients are told whether or not the cluster knows.
+        let begun = self.cluster.begin_drain().await;
         self.connections.end_all(End::Drained);
         while !self.connections.by_number.lock().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        begun?;
         self.cluster.finish_drain().await
     }
 
@@ -240,6 +242,7 @@ impl Broker {
     /// Until everybody has it whom it must have reached before the PUBACK.
     async fn publish(&self, message: &Arc<Message>) -> Result<(), Unavailable> {
         if message.retain {
+            self.cluster.leases().route().await;
             self.cluster.retain(message).await?;
         }
         let (links, answers) = self.route(message).await;

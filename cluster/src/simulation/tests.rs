@@ -14,6 +14,8 @@ use parking_lot::Mutex;
 use super::run::{Outcome, simulate};
 
 const SEEDS: u64 = 300;
+/// Between two words about how far it is.
+const TELL: u64 = 1_000;
 const ONE: &str = "simulation::tests::one_seed_keeps_every_promise";
 /// Before what one simulation came to.
 const TOLD: &str = "simulated: ";
@@ -68,6 +70,9 @@ fn every_seed_keeps_every_promise() {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds {
                         return;
+                    }
+                    if seed > 0 && seed.is_multiple_of(TELL) {
+                        println!("{seed} of {seeds} seeds, {} failed", complaints.lock().len());
                     }
                     match in_its_own_process(seed) {
                         Ok(told) => sums.lock().iter_mut().zip(told).for_each(|(sum, told)| *sum += told),

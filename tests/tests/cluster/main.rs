@@ -15,6 +15,7 @@ mod membership;
 mod mqtt;
 mod node_death;
 mod node_links;
+mod old_formats;
 mod one_owner;
 mod openapi;
 mod power_cut;

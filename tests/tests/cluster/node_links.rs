@@ -49,7 +49,16 @@ fn newcomer(cluster: &TestCluster, name: &str, settings: &[String]) -> Node {
     ];
     all.extend_from_slice(settings);
     let (mqtt_port, http_port) = (port, port + 1);
-    Node::start(NodeSpec { name: name.into(), mqtt_port, http_port, data_dir, log, settings: all, env: Vec::new() })
+    Node::start(NodeSpec {
+        name: name.into(),
+        mqtt_port,
+        http_port,
+        data_dir,
+        log,
+        settings: all,
+        env: Vec::new(),
+        program: None,
+    })
 }
 
 async fn says(node: &Node, part: &str) {
