@@ -47,16 +47,12 @@ impl Cluster {
             return Err(Unavailable::NotUp);
         }
         let address = Address { shard, client_id: client_id.into(), incarnation, index: answer.index };
+        // A replica that is new here may be behind the leader that answered.
         let reader = match self.shards().replica(shard) {
-            Some(replica) => {
-                // A replica that is new here may be behind the leader that answered.
-                replica.wait_applied(answer.index).await;
-                InboxReader::local(replica, address)
+            Some(replica) if replica.wait_applied(answer.index).await => {
+                InboxReader::local(replica, address, Some(self.shards().clone()))
             }
-            None => {
-                let (peers, replicas) = self.shards().ways_to(shard);
-                InboxReader::remote(peers, replicas, self.config().rpc_timeout, address).await
-            }
+            Some(_) | None => InboxReader::remote(self.shards().clone(), address).await,
         };
         reader.ok_or(Unavailable::NotUp)
     }
@@ -145,8 +141,9 @@ impl Cluster {
         limit: usize,
     ) -> Result<RetainedMessages, Unavailable> {
         let index = if after.is_none() { self.shards().confirm(shard).await? } else { 0 };
-        if let Some(replica) = self.shards().replica(shard) {
-            replica.wait_applied(index).await;
+        if let Some(replica) = self.shards().replica(shard)
+            && replica.wait_applied(index).await
+        {
             return replica.read_retained(filter, after, limit).map_err(|error| {
                 tracing::error!(%error, shard, "retained messages cannot be read");
                 Unavailable::Timeout

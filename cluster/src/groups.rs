@@ -227,13 +227,16 @@ impl Groups {
 
     /// Stops a shard on this node and removes what the disk holds of it.
     pub(crate) async fn remove_shard(&self, number: u32) -> Result<(), GroupError> {
-        let group = {
+        let (group, replica) = {
             let mut running = self.running.write();
-            running.shards.remove(&number);
-            running.groups.remove(&number)
+            let replica = running.shards.remove(&number);
+            (running.groups.remove(&number), replica)
         };
         if let Some(group) = group {
             group.stop().await;
+        }
+        if let Some(replica) = replica {
+            replica.end();
         }
         // The log first: a snapshot without a log is a beginning, a log without what came before it is none.
         let (done, forgotten) = oneshot::channel();

@@ -16,6 +16,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use parking_lot::RwLock;
 use rollcall_proto::schema::shard::{Command, command, outcome};
@@ -110,6 +111,10 @@ impl Shards {
             Ok(lane) => lane.queue().room().await,
             Err(_) => sleep(UNKNOWN).await,
         }
+    }
+
+    pub(crate) fn rpc_timeout(&self) -> Duration {
+        self.office.config.rpc_timeout
     }
 
     /// How the nodes are reached that have a replica of the shard; this one is not among them.

@@ -16,6 +16,7 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
+use super::Shards;
 use super::read::{InboxMessage, InboxState};
 use super::replica::{ShardReplica, Watch};
 use crate::clock::boottime;
@@ -42,6 +43,8 @@ pub struct InboxReader {
     address: Address,
     state: InboxState,
     source: Source,
+    /// Knows where to go on when the shard moves off this node.
+    elsewhere: Option<Arc<Shards>>,
     /// Of the last message that was read.
     position: u64,
 }
@@ -49,6 +52,15 @@ pub struct InboxReader {
 enum Source {
     Local { replica: Arc<ShardReplica>, filled: Watch },
     Remote { stream: Arc<Incoming>, _task: AbortOnDrop },
+}
+
+impl Source {
+    /// From other nodes, behind that position.
+    fn follow(shards: Arc<Shards>, address: Address, after: u64, opened: oneshot::Sender<InboxState>) -> Source {
+        let stream = Arc::new(Incoming::default());
+        let task = tokio::spawn(Following { shards, address, incoming: stream.clone(), after }.run(opened));
+        Source::Remote { stream, _task: AbortOnDrop(task.abort_handle()) }
+    }
 }
 
 /// What a stream has brought and nobody has read.
@@ -68,24 +80,20 @@ impl Drop for AbortOnDrop {
 }
 
 impl InboxReader {
-    /// The replica has applied the opening. `None` if the inbox has gone since.
-    pub(crate) fn local(replica: Arc<ShardReplica>, address: Address) -> Option<Self> {
+    /// The replica has applied the opening. `None` if the inbox has gone since. Without `elsewhere` it ends with the replica.
+    pub(crate) fn local(replica: Arc<ShardReplica>, address: Address, elsewhere: Option<Arc<Shards>>) -> Option<Self> {
         // First: what comes from now on is noticed.
         let filled = replica.watch(&address.client_id);
         let state = replica.inbox_state(&address.client_id, address.incarnation)?;
-        Some(InboxReader { address, state, source: Source::Local { replica, filled }, position: 0 })
+        Some(InboxReader { address, state, source: Source::Local { replica, filled }, elsewhere, position: 0 })
     }
 
-    /// From one of these nodes, the best first; waits for the first answer of any.
-    pub(crate) async fn remote(peers: Peers, replicas: Vec<String>, rpc: Duration, address: Address) -> Option<Self> {
-        let stream = Arc::new(Incoming::default());
+    /// From one of the nodes that have a replica; waits for the first answer of any.
+    pub(crate) async fn remote(shards: Arc<Shards>, address: Address) -> Option<Self> {
         let (opened, state) = oneshot::channel();
-        let following =
-            Following { peers, replicas, rpc, address: address.clone(), incoming: stream.clone(), after: 0 };
-        let task = tokio::spawn(following.run(opened));
-        let task = AbortOnDrop(task.abort_handle());
+        let source = Source::follow(shards, address.clone(), 0, opened);
         let state = state.await.ok()?;
-        Some(InboxReader { address, state, source: Source::Remote { stream, _task: task }, position: 0 })
+        Some(InboxReader { address, state, source, elsewhere: None, position: 0 })
     }
 
     /// As it was when the inbox was opened.
@@ -106,6 +114,16 @@ impl InboxReader {
     /// # Errors
     /// When the disk cannot give back a message.
     pub fn read(&mut self, limit: usize) -> io::Result<Vec<InboxMessage>> {
+        if let Source::Local { replica, .. } = &self.source
+            && replica.has_ended()
+        {
+            let Some(shards) = self.elsewhere.take() else {
+                return Err(io::Error::other("the shard has moved off this node"));
+            };
+            // What it was when the inbox was opened is known.
+            let (opened, _) = oneshot::channel();
+            self.source = Source::follow(shards, self.address.clone(), self.position, opened);
+        }
         let messages = match &self.source {
             Source::Local { replica, .. } => {
                 replica.read_inbox(&self.address.client_id, self.address.incarnation, self.position, limit)?
@@ -141,9 +159,7 @@ impl InboxReader {
 
 /// The task behind a remote reader.
 struct Following {
-    peers: Peers,
-    replicas: Vec<String>,
-    rpc: Duration,
+    shards: Arc<Shards>,
     address: Address,
     incoming: Arc<Incoming>,
     /// Of the last message that came.
@@ -154,8 +170,11 @@ impl Following {
     async fn run(mut self, opened: oneshot::Sender<InboxState>) {
         let mut opened = Some(opened);
         for turn in 0.. {
-            let replica = self.replicas[turn % self.replicas.len()].clone();
-            if let Err(error) = self.follow(&replica, &mut opened).await {
+            // Looked up each time: the shard may move on.
+            let (peers, replicas) = self.shards.ways_to(self.address.shard);
+            if let Some(replica) = replicas.get(turn % replicas.len().max(1))
+                && let Err(error) = self.follow(&peers, replica, &mut opened).await
+            {
                 tracing::debug!(%error, %replica, client_id = %self.address.client_id, "an inbox cannot be followed there");
             }
             sleep(RETRY).await;
@@ -165,10 +184,11 @@ impl Following {
     /// Until the stream breaks.
     async fn follow(
         &mut self,
+        peers: &Peers,
         replica: &str,
         opened: &mut Option<oneshot::Sender<InboxState>>,
     ) -> Result<(), tonic::Status> {
-        let mut client = self.peers.client(replica).map_err(|error| tonic::Status::unavailable(error.to_string()))?;
+        let mut client = peers.client(replica).map_err(|error| tonic::Status::unavailable(error.to_string()))?;
         let (asks, asked) = mpsc::channel(4);
         let mut credit = AHEAD.saturating_sub(self.incoming.messages.lock().len() as u32);
         let open = wire::InboxOpen {
@@ -180,7 +200,7 @@ impl Following {
         };
         let first = wire::ReadInbox { open: Some(open), credit };
         asks.send(first).await.map_err(|_| tonic::Status::unavailable("closed"))?;
-        let chunks = timeout(self.rpc, client.inbox(ReceiverStream::new(asked))).await;
+        let chunks = timeout(self.shards.rpc_timeout(), client.inbox(ReceiverStream::new(asked))).await;
         let mut chunks: Streaming<wire::InboxChunk> =
             chunks.map_err(|_| tonic::Status::deadline_exceeded("no answer"))??.into_inner();
         loop {

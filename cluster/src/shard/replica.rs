@@ -30,6 +30,8 @@ pub struct ShardReplica {
     space: Mutex<Space>,
     /// The last attempt to spill failed.
     in_memory: AtomicBool,
+    /// The shard has moved off this node: nothing more is applied here.
+    ended: AtomicBool,
     /// Index of the last applied entry.
     applied: watch::Sender<u64>,
     /// Where this node's own batches come from.
@@ -75,6 +77,7 @@ impl ShardReplica {
             space: Mutex::new(spill.space()),
             spill,
             in_memory: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             applied: watch::Sender::new(0),
             lane,
             readers: Mutex::default(),
@@ -104,10 +107,22 @@ impl ShardReplica {
         self.applied.subscribe()
     }
 
-    /// Waits until the entry at that index is applied here.
-    pub(crate) async fn wait_applied(&self, index: u64) {
+    /// Waits until the entry at that index is applied here. Whether it is: a replica that has ended may be behind for ever.
+    pub(crate) async fn wait_applied(&self, index: u64) -> bool {
         // Never closed: this very struct holds the sender.
-        let _ = self.applied().wait_for(|applied| *applied >= index).await;
+        let _ = self.applied().wait_for(|applied| *applied >= index || self.has_ended()).await;
+        !self.has_ended()
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Whoever reads here has to go on elsewhere, and is told.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.applied.send_modify(|_| {});
+        self.readers.lock().values().for_each(|filled| filled.notify_one());
     }
 
     /// Log time as this node may reckon it between entries; milliseconds since 1970.

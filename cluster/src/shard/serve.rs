@@ -1,5 +1,6 @@
 //! What a replica answers to nodes that have none: inboxes as they fill, and pages of retained messages.
 
+use std::io;
 use std::sync::Arc;
 
 use rollcall_proto::schema::node as wire;
@@ -22,14 +23,17 @@ pub(crate) async fn serve_inbox(
     mut credit: u32,
     chunks: mpsc::Sender<Result<wire::InboxChunk, Status>>,
 ) {
-    replica.wait_applied(open.index).await;
+    if !replica.wait_applied(open.index).await {
+        let _ = chunks.send(Err(gone())).await;
+        return;
+    }
     let address = Address {
         shard: open.shard,
         client_id: open.client_id.into(),
         incarnation: open.incarnation,
         index: open.index,
     };
-    let Some(mut reader) = InboxReader::local(replica, address) else {
+    let Some(mut reader) = InboxReader::local(replica, address, None) else {
         // Whoever hung up has no use for the answer.
         let _ = chunks.send(Err(Status::not_found("there is no such inbox (any more)"))).await;
         return;
@@ -50,7 +54,7 @@ pub(crate) async fn serve_inbox(
         let read = match reader.read(CHUNK.min(credit as usize)) {
             Ok(read) => read,
             Err(error) => {
-                let _ = chunks.send(Err(Status::data_loss(error.to_string()))).await;
+                let _ = chunks.send(Err(unreadable(&error))).await;
                 return;
             }
         };
@@ -73,16 +77,27 @@ pub(crate) async fn serve_inbox(
     }
 }
 
+/// The reader asks another replica.
+fn gone() -> Status {
+    Status::unavailable("the shard has moved off this node")
+}
+
+fn unreadable(error: &io::Error) -> Status {
+    Status::data_loss(error.to_string())
+}
+
 /// # Errors
 /// When a spilled message cannot be read back.
 pub(crate) async fn serve_retained(
     replica: Arc<ShardReplica>,
     asked: wire::ReadRetained,
 ) -> Result<wire::RetainedChunk, Status> {
-    replica.wait_applied(asked.index).await;
+    if !replica.wait_applied(asked.index).await {
+        return Err(gone());
+    }
     let after = (!asked.after.is_empty()).then_some(asked.after.as_str());
     let page = replica.read_retained(&asked.filter, after, asked.limit as usize);
-    let page = page.map_err(|error| Status::data_loss(error.to_string()))?;
+    let page = page.map_err(|error| unreadable(&error))?;
     let now = boottime().as_millis() as u64;
     let messages = page.messages.iter().map(|message| wire::RetainedMessage {
         message: Some(message::to_wire(message)),

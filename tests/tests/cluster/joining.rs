@@ -85,3 +85,28 @@ async fn a_fourth_node_joins_under_load_and_every_group_is_equal_on_all_its_memb
         assert_eq!(client.message(SOON).await.payload, number.to_be_bytes()[..]);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_stays_connected_gets_its_messages_also_after_its_shard_has_moved_off_its_node() {
+    /// Enough for every shard at every node.
+    const CLIENTS: usize = 60;
+    let mut cluster = TestCluster::start(3).await;
+    let mut clients = Vec::new();
+    for index in 0..CLIENTS {
+        let options = Options::v5(format!("awake-{index}")).persistent();
+        let mut client = RawClient::connect(cluster.nodes[index % 3].mqtt(), &options).await;
+        client.subscribe(&format!("awake/{index}"), QoS::AtLeastOnce).await;
+        clients.push(client);
+    }
+    cluster.join(&[]);
+    cluster.ready(3).await;
+    let moved = &cluster;
+    until("the new node holds shards, and the others let them go", MOVED, || agreement(moved)).await;
+    let mut publisher = RawClient::connect(cluster.nodes[1].mqtt(), &Options::v5("publisher")).await;
+    for index in 0..CLIENTS {
+        publisher.publish(&format!("awake/{index}"), b"still here", QoS::AtLeastOnce).await;
+    }
+    for (index, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.message(SOON).await.payload, "still here", "awake-{index}");
+    }
+}
