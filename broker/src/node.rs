@@ -131,7 +131,7 @@ impl Node {
     /// Waits for the cluster only while it is there: when all nodes stop at once, nobody is left to answer the last.
     async fn tell(&self, telling: impl Future<Output = Result<(), Unavailable>>) {
         let out_of_touch = async {
-            while self.cluster.leases().may_route() {
+            while self.cluster.leases().is_in_touch() {
                 sleep(LOOK).await;
             }
         };

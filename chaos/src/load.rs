@@ -9,7 +9,7 @@ pub mod probe;
 pub mod retained;
 pub mod stream;
 pub mod takeover;
-mod visit;
+pub mod visit;
 pub mod wills;
 
 use std::sync::Arc;

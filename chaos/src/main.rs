@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use rollcall_chaos::{durable, failover, run};
+use rollcall_chaos::{durable, failover, mass, rolling, run};
 
 #[derive(Debug, Parser)]
 #[command(about = "Breaks a cluster for a while and checks its promises afterwards.")]
@@ -22,6 +22,13 @@ enum What {
     Durable(durable::Arguments),
     /// How soon clients are taken in elsewhere when the leader dies, measured many times.
     Failover(failover::Arguments),
+    /// Node after node is restarted below thousands of clients: nothing is lost, and all of them are told.
+    Rolling(rolling::Arguments),
+    /// Thousands of clients die, together with their node and without it: every end is told once, and nobody else waits.
+    Mass(mass::Arguments),
+    /// The clients of `mass`, as a process of their own that can be killed.
+    #[command(hide = true)]
+    MassClients(mass::clients::Arguments),
 }
 
 #[tokio::main]
@@ -31,6 +38,9 @@ async fn main() -> ExitCode {
         What::Run(arguments) => run::run(arguments).await,
         What::Durable(arguments) => durable::run(arguments).await,
         What::Failover(arguments) => failover::run(arguments).await,
+        What::Rolling(arguments) => rolling::run(arguments).await,
+        What::Mass(arguments) => mass::run(arguments).await,
+        What::MassClients(arguments) => mass::clients::run(arguments).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -316,11 +316,12 @@ impl Cluster {
         Ok(())
     }
 
-    /// The last word of this node: whatever it still held is released as drained.
+    /// The last word of this node: whatever it still held is released as drained, and it routes nothing any more.
     ///
     /// # Errors
     /// [`Unavailable`]
     pub async fn finish_drain(&self) -> Result<(), Unavailable> {
+        self.inner.leases.give_up_routes_for_good();
         self.inner.proposals.ask(command::Kind::NodeStopped(NodeStopped {})).await.map(|_| ())
     }
 

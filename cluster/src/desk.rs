@@ -1,7 +1,7 @@
 //! What leaders do for the others: they log their batches and confirm positions; the roster's grants leases and
 //! announces the barrier. Every node has a desk; only that of a group's leader answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver as _;
 use parking_lot::Mutex;
 use prost::Message as _;
-use rollcall_proto::schema::roster::{Batch, command};
+use rollcall_proto::schema::roster::{Batch, NodeState, command};
 use rollcall_proto::schema::shard;
 use tokio::sync::{Notify, watch};
 
@@ -187,7 +187,11 @@ impl Desk {
                 self.notice_election(term);
                 let now = boottime();
                 let mut table = self.table.lock();
-                let index = table.barrier(*applied.borrow_and_update(), now);
+                // Before the roster is looked at: a node that the roster takes for stopped and that has come up again has
+                // applied more than this.
+                let index = *applied.borrow_and_update();
+                let stopped = self.stopped();
+                let index = table.barrier(index, |node| stopped.contains(&node), now);
                 next_end = table.next_end(now).map(|end| end - now);
                 drop(table);
                 self.barrier.send_if_modified(|last| std::mem::replace(last, index) != index);
@@ -199,6 +203,11 @@ impl Desk {
                 () = tokio::time::sleep(next_end.unwrap_or(IDLE)) => {}
             }
         }
+    }
+
+    fn stopped(&self) -> BTreeSet<NodeId> {
+        let roster = self.replica.roster();
+        roster.nodes().filter(|node| node.state() == NodeState::Stopped).map(|node| node.id).collect()
     }
 
     /// Who is in touch, and so could take over the lead.

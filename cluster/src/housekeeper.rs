@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use crate::clock::{LogNow, boottime, wall_ms};
 use crate::config::Config;
 use crate::desk::Desk;
-use crate::lease::Leases;
+use crate::lease::{Leases, is_lease};
 use crate::pages::PAGES;
 use crate::placement::Planner;
 use crate::propose::Proposals;
@@ -102,7 +102,7 @@ pub(crate) async fn watch_fence(leases: Arc<Leases>, replica: Arc<Replica>) {
     let mut granted = leases.watch();
     let mut epoch = replica.epoch();
     loop {
-        if *epoch.borrow_and_update() == 0 || *granted.borrow_and_update() == 0 {
+        if *epoch.borrow_and_update() == 0 || !is_lease(*granted.borrow_and_update()) {
             leases.give_up();
             granted.mark_unchanged();
             tokio::select! {

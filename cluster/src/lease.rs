@@ -4,7 +4,7 @@
 //! the leader's record of it. It counts only once the index that came with it is applied.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -17,22 +17,24 @@ use crate::roster::NodeId;
 pub struct Leases {
     route_lease: Duration,
     node_lease: Duration,
-    /// Boot time in nanoseconds until which publishes may be matched without asking.
+    /// Boot time in nanoseconds until which publishes may be matched without asking; or [`NEVER`].
     route_until: AtomicU64,
-    /// Boot time in nanoseconds until which connections may be kept.
+    /// Boot time in nanoseconds until which connections may be kept; or [`NEVER`].
     node_until: watch::Sender<u64>,
-    /// No lease counts any more.
-    ended: AtomicBool,
 }
+
+/// No lease counts any more.
+const NEVER: u64 = 0;
+/// No lease counts until the next is granted.
+const NOT_NOW: u64 = 1;
 
 impl Leases {
     pub(crate) fn new(route_lease: Duration, node_lease: Duration) -> Self {
         Leases {
             route_lease,
             node_lease,
-            route_until: AtomicU64::new(0),
-            node_until: watch::Sender::new(0),
-            ended: AtomicBool::new(false),
+            route_until: AtomicU64::new(NOT_NOW),
+            node_until: watch::Sender::new(NOT_NOW),
         }
     }
 
@@ -56,6 +58,11 @@ impl Leases {
         nanos(boottime()) < *self.node_until.borrow()
     }
 
+    /// Whether a majority answered less than a route lease ago, also where nothing is routed any more.
+    pub fn is_in_touch(&self) -> bool {
+        self.node_left() + self.route_lease > self.node_lease
+    }
+
     /// How long connections may still be kept.
     pub(crate) fn node_left(&self) -> Duration {
         Duration::from_nanos(self.node_until.borrow().saturating_sub(nanos(boottime())))
@@ -67,25 +74,41 @@ impl Leases {
 
     /// The answer to a question sent at `asked`, its index applied.
     pub(crate) fn granted(&self, asked: Duration) {
-        if self.ended.load(Ordering::Acquire) {
-            return;
-        }
-        self.route_until.fetch_max(nanos(asked + self.route_lease), Ordering::AcqRel);
-        let until = nanos(asked + self.node_lease);
-        self.node_until.send_modify(|last| *last = until.max(*last));
+        self.change_route(|last| later(last, asked + self.route_lease));
+        self.node_until.send_modify(|last| *last = later(*last, asked + self.node_lease));
     }
 
     /// Nothing may be done any more, whatever leases come.
     pub(crate) fn give_up_for_good(&self) {
-        self.ended.store(true, Ordering::Release);
-        self.give_up();
+        self.give_up_routes_for_good();
+        self.node_until.send_replace(NEVER);
+    }
+
+    /// Nothing may be matched any more, whatever leases come: nobody needs to wait for this node.
+    pub(crate) fn give_up_routes_for_good(&self) {
+        self.route_until.store(NEVER, Ordering::Release);
     }
 
     /// Nothing may be done any more until a new lease.
     pub(crate) fn give_up(&self) {
-        self.route_until.store(0, Ordering::Release);
-        self.node_until.send_replace(0);
+        let not_now = |last| if last == NEVER { NEVER } else { NOT_NOW };
+        self.change_route(not_now);
+        self.node_until.send_modify(|last| *last = not_now(*last));
     }
+
+    fn change_route(&self, change: impl Fn(u64) -> u64) {
+        // Always something: it cannot be refused.
+        let _ = self.route_until.fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| Some(change(last)));
+    }
+}
+
+/// Whether what is watched is a lease at all.
+pub(crate) fn is_lease(until: u64) -> bool {
+    until > NOT_NOW
+}
+
+fn later(last: u64, until: Duration) -> u64 {
+    if last == NEVER { NEVER } else { last.max(nanos(until)) }
 }
 
 fn nanos(time: Duration) -> u64 {
@@ -160,9 +183,11 @@ impl LeaseTable {
         }
     }
 
-    /// The index that every node that may still match publishes has applied; never beyond our own.
-    pub(crate) fn barrier(&mut self, own_applied: u64, now: Duration) -> u64 {
-        let held_back = self.holders.values().filter(|holder| holder.until > now).map(|holder| holder.applied).min();
+    /// The index that every node that may still match publishes has applied; never beyond our own. A node `has_stopped` that
+    /// gave up its route lease before it said so.
+    pub(crate) fn barrier(&mut self, own_applied: u64, has_stopped: impl Fn(NodeId) -> bool, now: Duration) -> u64 {
+        let holders = self.holders.iter().filter(|(node, holder)| holder.until > now && !has_stopped(**node));
+        let held_back = holders.map(|(_, holder)| holder.applied).min();
         let index = held_back.map_or(own_applied, |applied| applied.min(own_applied));
         self.announced = self.announced.max(index);
         self.announced
@@ -220,6 +245,8 @@ mod tests {
 
     const LEASE: Duration = Duration::from_secs(2);
 
+    const NOBODY: fn(NodeId) -> bool = |_| false;
+
     fn at(millis: u64) -> Duration {
         Duration::from_secs(1000) + Duration::from_millis(millis)
     }
@@ -233,15 +260,15 @@ mod tests {
     #[test]
     fn a_new_leader_waits_for_every_member_or_one_route_lease() {
         let mut table = elected();
-        assert_eq!(table.barrier(100, at(1999)), 0);
-        assert_eq!(table.barrier(100, at(2000)), 100);
+        assert_eq!(table.barrier(100, NOBODY, at(1999)), 0);
+        assert_eq!(table.barrier(100, NOBODY, at(2000)), 100);
         let mut table = elected();
         for node in [1, 2] {
             table.report(node, 90);
         }
-        assert_eq!(table.barrier(100, at(10)), 0);
+        assert_eq!(table.barrier(100, NOBODY, at(10)), 0);
         table.report(3, 80);
-        assert_eq!(table.barrier(100, at(10)), 80);
+        assert_eq!(table.barrier(100, NOBODY, at(10)), 80);
     }
 
     #[test]
@@ -253,17 +280,27 @@ mod tests {
         }
         table.report(1, 20);
         table.report(2, 20);
-        assert_eq!(table.barrier(20, at(4499)), 10);
+        assert_eq!(table.barrier(20, NOBODY, at(4499)), 10);
         assert_eq!(table.next_end(at(4499)), Some(at(4500)));
-        assert_eq!(table.barrier(20, at(4500)), 20);
+        assert_eq!(table.barrier(20, NOBODY, at(4500)), 20);
+    }
+
+    #[test]
+    fn a_node_that_has_stopped_holds_up_nobody() {
+        let mut table = elected();
+        for node in [1, 2] {
+            table.report(node, 20);
+        }
+        assert_eq!(table.barrier(20, NOBODY, at(10)), 0);
+        assert_eq!(table.barrier(20, |node| node == 3, at(10)), 20);
     }
 
     #[test]
     fn who_comes_back_must_first_apply_what_was_announced_without_it() {
         let mut table = elected();
-        assert_eq!(table.barrier(50, at(3000)), 50);
+        assert_eq!(table.barrier(50, NOBODY, at(3000)), 50);
         assert_eq!(table.grant(3, 1, 40, at(3001)), Some(50));
-        assert_eq!(table.barrier(60, at(3002)), 50, "it has reported nothing yet");
+        assert_eq!(table.barrier(60, NOBODY, at(3002)), 50, "it has reported nothing yet");
     }
 
     #[test]
@@ -296,5 +333,22 @@ mod tests {
         assert!(!leases.may_route());
         assert!(leases.may_keep_connections());
         assert!(leases.node_left() <= Duration::from_millis(400));
+    }
+
+    #[test]
+    fn what_was_given_up_for_good_is_not_granted_again() {
+        let leases = Leases::new(Duration::from_secs(200), Duration::from_secs(700));
+        leases.granted(boottime());
+        leases.give_up();
+        assert!(!leases.is_in_touch());
+        leases.granted(boottime());
+        assert!(leases.may_route() && leases.is_in_touch());
+        leases.give_up_routes_for_good();
+        leases.give_up();
+        leases.granted(boottime());
+        assert!(!leases.may_route() && leases.is_in_touch() && leases.may_keep_connections());
+        leases.give_up_for_good();
+        leases.granted(boottime());
+        assert!(!leases.may_route() && !leases.is_in_touch() && !leases.may_keep_connections());
     }
 }

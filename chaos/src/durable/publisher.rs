@@ -142,7 +142,7 @@ impl Publisher {
     fn take(&mut self, link: &mut Link, packet: &Packet) -> Result<(), Lost> {
         match packet {
             Packet::PingResp => return Ok(()),
-            Packet::Disconnect { code } => return Err(Lost::Told(*code)),
+            Packet::Disconnect { code, .. } => return Err(Lost::Told(*code)),
             _ => {}
         }
         let answered = self.outbox.answered(packet, std::time::Instant::now()).map_err(Lost::Malformed)?;

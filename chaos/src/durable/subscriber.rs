@@ -192,7 +192,7 @@ impl Subscriber {
             }
             Packet::PubRel(ack) => self.inbox.lock().release(ack.packet_id),
             Packet::PingResp => return Ok(()),
-            Packet::Disconnect { code } => return Err(Lost::Told(*code)),
+            Packet::Disconnect { code, .. } => return Err(Lost::Told(*code)),
             other => return Err(Lost::Malformed(format!("{other:?}, which a subscriber did not ask for"))),
         };
         wire::reply(link.output(), answer);

@@ -113,7 +113,7 @@ impl Listener {
                 Reply::Complete(ack.packet_id)
             }
             Packet::PingResp | Packet::SubAck { .. } => return Ok(()),
-            Packet::Disconnect { code } => return Err(Lost::Told(*code)),
+            Packet::Disconnect { code, .. } => return Err(Lost::Told(*code)),
             other => return Err(Lost::Malformed(format!("{other:?}, which a subscriber did not ask for"))),
         };
         wire::reply(self.link.output(), reply);

@@ -28,6 +28,8 @@ pub struct Visit {
     /// What has come and nobody has looked at yet.
     messages: Vec<Publish>,
     pub resumed: bool,
+    /// The address that the client was told to go to.
+    pub elsewhere: Option<String>,
     over: bool,
 }
 
@@ -59,7 +61,8 @@ impl Visit {
         let mut record = attempt.record.take().ok_or_else(|| Lost::Gone("it was given up".into()))?;
         (record.granted, record.alive) = (Some(now), now);
         let (scene, messages, resumed) = (scene.clone(), Vec::new(), told.session_present);
-        Ok(Self { link, version: connect.version, scene, record, packet_id: 0, messages, resumed, over: false })
+        let (version, packet_id, elsewhere, over) = (connect.version, 0, None, false);
+        Ok(Self { link, version, scene, record, packet_id, messages, resumed, elsewhere, over })
     }
 
     pub fn granted(&self) -> At {
@@ -216,7 +219,10 @@ impl Visit {
             }
             self.acknowledge(&packet).await?;
             match packet {
-                Packet::Disconnect { code } => return Err(self.lost(Lost::Told(code))),
+                Packet::Disconnect { code, elsewhere } => {
+                    self.elsewhere = elsewhere;
+                    return Err(self.lost(Lost::Told(code)));
+                }
                 Packet::Publish(message) => self.messages.push(message),
                 _ => {}
             }
@@ -237,7 +243,8 @@ impl Visit {
         let Err(lost) = self.link.flush().await else { return Ok(()) };
         // Why the broker has closed may be here already.
         while let Ok(Ok(packet)) = timeout(LAST_WORDS, self.link.receive()).await {
-            if let Packet::Disconnect { code } = packet {
+            if let Packet::Disconnect { code, elsewhere } = packet {
+                self.elsewhere = elsewhere;
                 return Err(self.lost(Lost::Told(code)));
             }
         }

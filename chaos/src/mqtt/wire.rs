@@ -70,9 +70,15 @@ pub enum Packet {
     PubRec(Ack),
     PubRel(Ack),
     PubComp(Ack),
-    SubAck { codes: Vec<u8> },
+    SubAck {
+        codes: Vec<u8>,
+    },
     PingResp,
-    Disconnect { code: u8 },
+    /// With the server that the client is to use instead, if it is told one.
+    Disconnect {
+        code: u8,
+        elsewhere: Option<String>,
+    },
 }
 
 /// PUBACK, PUBREC, PUBREL, PUBCOMP: a packet id and no more.
@@ -221,7 +227,7 @@ fn parse(version: Version, first: u8, body: &mut Reader<'_>) -> Result<Packet, S
             Ok(Packet::SubAck { codes: body.0.to_vec() })
         }
         0xD0 => Ok(Packet::PingResp),
-        0xE0 if version == Version::V5 => Ok(Packet::Disconnect { code: body.code()? }),
+        0xE0 if version == Version::V5 => disconnected(body),
         _ => Err("a packet that a broker does not send".into()),
     }
 }
@@ -248,6 +254,25 @@ fn conn_ack(version: Version, body: &mut Reader<'_>) -> Result<ConnAck, String> 
         }
     }
     Ok(told)
+}
+
+fn disconnected(body: &mut Reader<'_>) -> Result<Packet, String> {
+    let code = body.code()?;
+    let mut elsewhere = None;
+    // The length may be left out where there are no properties [MQTT-3.14.2.2.1].
+    let mut properties = Reader(if body.0.is_empty() { &[] } else { body.properties()? });
+    while !properties.0.is_empty() {
+        match properties.u8()? {
+            0x1C => elsewhere = Some(String::from_utf8_lossy(properties.prefixed()?).into_owned()),
+            0x1F => drop(properties.prefixed()?),
+            0x26 => {
+                properties.prefixed()?;
+                properties.prefixed()?;
+            }
+            other => return Err(format!("property {other:#04x}, which a broker's DISCONNECT does not have,")),
+        }
+    }
+    Ok(Packet::Disconnect { code, elsewhere })
 }
 
 fn publication(version: Version, first: u8, body: &mut Reader<'_>) -> Result<Publish, String> {

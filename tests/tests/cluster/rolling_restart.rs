@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rollcall_proto::packet::QoS;
 use rollcall_proto::reason::ReasonCode;
@@ -66,5 +66,22 @@ async fn a_client_that_is_away_through_a_rolling_restart_gets_everything_on_anot
         // What was published again because its PUBACK was lost comes twice.
         assert!(number <= expected, "{expected} is missing: {number} came");
         expected = expected.max(number + 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_for_the_lease_of_a_node_that_has_stopped() {
+    const LEASE: Duration = Duration::from_secs(8);
+    let leases = ["cluster.route_lease=8s", "cluster.lease=10s", "cluster.node_timeout=20s"];
+    let mut cluster = TestCluster::start_with(3, &leases).await;
+    for node in 1..3 {
+        cluster.nodes[node].terminate();
+        assert!(cluster.nodes[node].ended(DRAINED).await.success(), "node-{node} drains cleanly");
+        let stopped = Instant::now();
+        let mut client = RawClient::connect(cluster.nodes[0].mqtt(), &Options::v5("client")).await;
+        client.subscribe(&format!("after/{node}"), QoS::AtLeastOnce).await;
+        assert!(stopped.elapsed() < LEASE / 2, "the SUBACK came after {:?}", stopped.elapsed());
+        cluster.nodes[node].spawn();
+        cluster.all_ready().await;
     }
 }

@@ -94,7 +94,9 @@ fn what_a_broker_sends_is_read() {
     assert_eq!(first(Version::V311, b"\x90\x03\x00\x01\x02"), Packet::SubAck { codes: vec![2] });
     assert_eq!(first(Version::V5, b"\x90\x04\x00\x01\x00\x87"), Packet::SubAck { codes: vec![0x87] });
     assert_eq!(first(Version::V5, b"\xD0\x00"), Packet::PingResp);
-    assert_eq!(first(Version::V5, b"\xE0\x02\x8E\x00"), Packet::Disconnect { code: 0x8E });
+    assert_eq!(first(Version::V5, b"\xE0\x02\x8E\x00"), Packet::Disconnect { code: 0x8E, elsewhere: None });
+    let elsewhere = Some("a:1".to_owned());
+    assert_eq!(first(Version::V5, b"\xE0\x08\x9C\x06\x1C\x00\x03a:1"), Packet::Disconnect { code: 0x9C, elsewhere });
 }
 
 #[test]
