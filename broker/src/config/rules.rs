@@ -154,6 +154,8 @@ fn node_links(config: &Config, rules: &mut Rules<'_>) {
             let rule = "cluster.tls.ca, cluster.tls.cert and cluster.tls.key belong together".to_owned();
             rules.broken.push(Problem::Missing { key: (*key).to_owned(), rule });
         }
+        let rule = |_: &Rules<'_>| "contradicts cluster.tls: nodes speak either with TLS or without".to_owned();
+        rules.require(!cluster.plaintext, "cluster.plaintext", rule);
         return;
     }
     let rule = |_: &Rules<'_>| {

@@ -184,6 +184,8 @@ fn nodes_speak_tls_or_stay_on_loopback_or_are_told_to_speak_plainly() {
     assert!(from_set(&[&wide[..], &["cluster.plaintext=true"]].concat()).is_ok());
     let tls = ["cluster.tls.ca=ca.pem", "cluster.tls.cert=c.pem", "cluster.tls.key=k.pem"];
     assert!(from_set(&[&wide[..], &tls].concat()).is_ok());
+    let text = refusal(&[&wide[..], &tls, &["cluster.plaintext=true"]].concat());
+    assert!(text.contains("cluster.plaintext") && text.contains("contradicts cluster.tls"), "{text}");
     let text = refusal(&[&wide[..], &tls[..2]].concat());
     assert!(text.contains("cluster.tls.key is not set") && text.contains("belong together"), "{text}");
 }

@@ -1,12 +1,16 @@
 //! The sockets under the node links, plain or encrypted, on both ends.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -21,7 +25,9 @@ use crate::told::Told;
 /// After an accept that failed for want of something, such as file descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 /// Connections that may be shaking hands at once; the others wait in the kernel.
-const HANDSHAKES: usize = 64;
+const HANDSHAKES: usize = 256;
+/// Of them from one address, so that silent ones do not keep all the others waiting; more are closed at once.
+const HANDSHAKES_EACH: usize = 32;
 /// The first byte of a TLS handshake.
 const HANDSHAKE: u8 = 0x16;
 
@@ -116,7 +122,7 @@ pub(crate) fn accept(
 ) -> ReceiverStream<io::Result<Wire>> {
     let (accepted, wires) = mpsc::channel(HANDSHAKES);
     tokio::spawn(async move {
-        let (places, told) = (Arc::new(Semaphore::new(HANDSHAKES)), Told::default());
+        let (places, guests, told) = (Arc::new(Semaphore::new(HANDSHAKES)), Guests::default(), Told::default());
         // Never closed.
         while let Ok(place) = places.clone().acquire_owned().await {
             let (stream, from) = match listener.accept().await {
@@ -127,9 +133,15 @@ pub(crate) fn accept(
                     continue;
                 }
             };
+            let guest = guests.enter(from.ip());
             let (tls, accepted, told) = (tls.clone(), accepted.clone(), told.clone());
             tokio::spawn(async move {
-                match within(patience, welcome(stream, tls)).await {
+                let welcomed = match guest {
+                    Some(_) => within(patience, welcome(stream, tls)).await,
+                    None => Err(io::Error::other("too many from its address have not finished their handshakes")),
+                };
+                drop(guest);
+                match welcomed {
                     Ok(wire) => {
                         // The server has ended with this node.
                         let _ = accepted.send(Ok(wire)).await;
@@ -144,6 +156,38 @@ pub(crate) fn accept(
         }
     });
     ReceiverStream::new(wires)
+}
+
+/// Who is shaking hands, by address.
+#[derive(Clone, Default)]
+struct Guests(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+impl Guests {
+    fn enter(&self, from: IpAddr) -> Option<Guest> {
+        let mut counts = self.0.lock();
+        let count = counts.entry(from).or_default();
+        (*count < HANDSHAKES_EACH).then(|| {
+            *count += 1;
+            Guest { from, guests: self.clone() }
+        })
+    }
+}
+
+struct Guest {
+    from: IpAddr,
+    guests: Guests,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut counts = self.guests.0.lock();
+        if let Entry::Occupied(mut count) = counts.entry(self.from) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
 }
 
 async fn within<T>(patience: Duration, waited: impl Future<Output = io::Result<T>>) -> io::Result<T> {
@@ -161,5 +205,33 @@ async fn welcome(stream: TcpStream, tls: Option<Arc<Tls>>) -> io::Result<Wire> {
             Err(io::Error::other("it speaks TLS, and this node does not: give this one cluster.tls too"))
         }
         None => Ok(Wire::Plain(stream)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpSocket;
+    use tokio_stream::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn silent_callers_keep_nobody_else_waiting() {
+        const PATIENCE: Duration = Duration::from_secs(600);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let mut wires = accept(listener, None, PATIENCE);
+        let mut silent = Vec::new();
+        for _ in 0..HANDSHAKES + HANDSHAKES_EACH {
+            let socket = TcpSocket::new_v4().expect("a socket");
+            socket.bind(([127, 0, 0, 2], 0).into()).expect("another address of this machine");
+            silent.push(socket.connect(address).await.expect("a connection"));
+        }
+        let mut other = TcpStream::connect(address).await.expect("a connection");
+        other.write_all(b"P").await.expect("written");
+        let welcomed = timeout(Duration::from_secs(10), wires.next()).await.expect("in time");
+        let Some(Ok(Wire::Plain(welcomed))) = welcomed else { panic!("not accepted") };
+        assert_eq!(welcomed.peer_addr().expect("an address"), other.local_addr().expect("an address"));
     }
 }
