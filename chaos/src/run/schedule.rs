@@ -14,7 +14,7 @@ const QUIET_MS: std::ops::Range<u64> = 500..2_500;
 /// Where a minority is more than one node, how often more than one is hurt at once.
 const SEVERAL: f64 = 0.3;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Fault {
     /// SIGKILL, and a new start after a while.
     Kill,

@@ -1,24 +1,30 @@
 //! How a run went, as a picture: operations per second, their latency, and the faults behind both.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::history::History;
 use crate::run::recovery::percentile;
+use crate::run::schedule::Fault;
 use crate::run::svg::Svg;
 
 const WIDTH: f64 = 1200.0;
-const LEFT: f64 = 70.0;
+const LEFT: f64 = 140.0;
 const RIGHT: f64 = 20.0;
-const CHART: f64 = 200.0;
-const THROUGHPUT_TOP: f64 = 110.0;
+const CHART: f64 = 180.0;
+const THROUGHPUT_TOP: f64 = 40.0;
 const LATENCY_TOP: f64 = THROUGHPUT_TOP + CHART + 50.0;
-const HEIGHT: f64 = LATENCY_TOP + CHART + 50.0;
+const FAULTS_TOP: f64 = LATENCY_TOP + CHART + 50.0;
+/// Height of a kind of fault.
+const LANE: f64 = 16.0;
+const TIME_AXIS: f64 = 30.0;
 /// Points of a curve, at most.
 const POINTS: u64 = 600;
 /// The latency's axis, in milliseconds: its decades.
 const DECADES: [f64; 6] = [0.1, 1.0, 10.0, 100.0, 1_000.0, 10_000.0];
 const COLOURS: [&str; 7] = ["#e4572e", "#f3a712", "#a8c686", "#669bbc", "#8e6c8a", "#29335c", "#b56576"];
 const GRID: &str = "stroke=\"#ddd\"";
+const TITLE: &str = "font-size=\"14\"";
 const AXIS: &str = "text-anchor=\"end\" fill=\"#555\"";
 
 /// What happened in one piece of time.
@@ -34,9 +40,11 @@ pub fn draw(history: &History) -> String {
     let x = move |seconds: f64| LEFT + (WIDTH - LEFT - RIGHT) * (seconds / end).min(1.0);
     let length = Duration::from_secs((end as u64).div_ceil(POINTS).max(1));
     let pieces = pieces(history, length);
-    let mut svg = Svg::new(WIDTH, HEIGHT);
-    faults(&mut svg, history, &x);
-    axis_of_time(&mut svg, end, &x);
+    let kinds: BTreeSet<Fault> = history.spans.iter().map(|span| span.fault).collect();
+    let bottom = FAULTS_TOP + LANE * kinds.len() as f64;
+    let mut svg = Svg::new(WIDTH, bottom + TIME_AXIS);
+    faults(&mut svg, history, &kinds, &x);
+    axis_of_time(&mut svg, end, bottom, &x);
     let at = |place: usize| x((place as f64 + 0.5) * length.as_secs_f64());
     throughput(&mut svg, &pieces, &at);
     latency(&mut svg, &pieces, &at);
@@ -61,8 +69,15 @@ fn pieces(history: &History, length: Duration) -> Vec<Piece> {
     took.iter().map(piece).collect()
 }
 
-fn faults(svg: &mut Svg, history: &History, x: &impl Fn(f64) -> f64) {
-    for (number, span) in history.spans.iter().enumerate() {
+/// A lane for each kind; and behind the curves, so that one sees what each did to them.
+fn faults(svg: &mut Svg, history: &History, kinds: &BTreeSet<Fault>, x: &impl Fn(f64) -> f64) {
+    svg.text(LEFT, FAULTS_TOP - 12.0, TITLE, "Faults (dark) and recovery (light)");
+    let lane = |fault: &Fault| FAULTS_TOP + LANE * kinds.range(..fault).count() as f64;
+    for kind in kinds {
+        svg.text(LEFT - 6.0, lane(kind) + 12.0, AXIS, kind.name());
+        svg.line([LEFT, lane(kind), WIDTH - RIGHT, lane(kind)], GRID);
+    }
+    for span in &history.spans {
         let colour = COLOURS[span.fault as usize % COLOURS.len()];
         let [from, healed, over] = [span.from, span.healed, span.over].map(|at| x(at.as_secs_f64()));
         let (from_s, lasted) = (span.from.as_secs_f64(), (span.healed - span.from).as_secs_f64());
@@ -72,29 +87,25 @@ fn faults(svg: &mut Svg, history: &History, x: &impl Fn(f64) -> f64) {
             "{} {nodes:?} at {from_s:.1} s for {lasted:.1} s, recovered in {recovering:.1} s",
             span.fault.name()
         );
-        for top in [THROUGHPUT_TOP, LATENCY_TOP] {
-            let strong = format!("fill=\"{colour}\" opacity=\"0.35\"");
-            svg.rect([from, top, (healed - from).max(1.5), CHART], &strong, &title);
-            let weak = format!("fill=\"{colour}\" opacity=\"0.15\"");
-            svg.rect([healed, top, over - healed, CHART], &weak, &title);
+        let in_lane = (lane(&span.fault) + 2.0, LANE - 3.0, 1.0, 0.5);
+        for (top, height, strong, weak) in
+            [(THROUGHPUT_TOP, CHART, 0.25, 0.1), (LATENCY_TOP, CHART, 0.25, 0.1), in_lane]
+        {
+            let style = |opacity| format!("fill=\"{colour}\" opacity=\"{opacity}\"");
+            svg.rect([from, top, (healed - from).max(1.5), height], &style(strong), &title);
+            svg.rect([healed, top, over - healed, height], &style(weak), &title);
         }
-        // In rows, so that names of short faults do not cover each other.
-        let y = 38.0 + 12.0 * (number % 6) as f64;
-        svg.line([from, y + 2.0, from, THROUGHPUT_TOP], &format!("stroke=\"{colour}\" stroke-width=\"0.7\""));
-        let (beside, anchor) = if from > WIDTH - 150.0 { (from - 2.0, "end") } else { (from + 2.0, "start") };
-        let style = format!("fill=\"{colour}\" font-size=\"9\" text-anchor=\"{anchor}\"");
-        svg.text(beside, y, &style, span.fault.name());
     }
 }
 
-fn axis_of_time(svg: &mut Svg, end: f64, x: &impl Fn(f64) -> f64) {
+fn axis_of_time(svg: &mut Svg, end: f64, bottom: f64, x: &impl Fn(f64) -> f64) {
     let step = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 3600.0];
     let step = step.into_iter().find(|step| end / step <= 20.0).unwrap_or(36_000.0);
     for tick in 0..=(end / step) as usize {
         let at = tick as f64 * step;
-        svg.text(x(at), HEIGHT - 20.0, "text-anchor=\"middle\" fill=\"#555\"", &format!("{at:.0} s"));
-        for top in [THROUGHPUT_TOP, LATENCY_TOP] {
-            svg.line([x(at), top, x(at), top + CHART], GRID);
+        svg.text(x(at), bottom + 20.0, "text-anchor=\"middle\" fill=\"#555\"", &format!("{at:.0} s"));
+        for (top, under) in [(THROUGHPUT_TOP, CHART), (LATENCY_TOP, CHART), (FAULTS_TOP, bottom - FAULTS_TOP)] {
+            svg.line([x(at), top, x(at), top + under], GRID);
         }
     }
 }
@@ -107,7 +118,7 @@ fn throughput(svg: &mut Svg, pieces: &[Piece], at: &impl Fn(usize) -> f64) {
         svg.line([LEFT, y(value), WIDTH - RIGHT, y(value)], GRID);
         svg.text(LEFT - 6.0, y(value) + 4.0, AXIS, &format!("{value:.0}"));
     }
-    svg.text(LEFT, 20.0, "font-size=\"14\"", "Acknowledged operations per second, and faults");
+    svg.text(LEFT, THROUGHPUT_TOP - 12.0, TITLE, "Acknowledged operations per second");
     let points: Vec<(f64, f64)> =
         pieces.iter().enumerate().map(|(place, piece)| (at(place), y(piece.per_second))).collect();
     svg.polyline(&points, "stroke=\"#1b4965\" stroke-width=\"1.5\"");
@@ -120,7 +131,7 @@ fn latency(svg: &mut Svg, pieces: &[Piece], at: &impl Fn(usize) -> f64) {
         svg.line([LEFT, y(decade), WIDTH - RIGHT, y(decade)], GRID);
         svg.text(LEFT - 6.0, y(decade) + 4.0, AXIS, &format!("{decade} ms"));
     }
-    svg.text(LEFT, LATENCY_TOP - 12.0, "font-size=\"14\"", "Latency: p50 (dark) and p99 (light)");
+    svg.text(LEFT, LATENCY_TOP - 12.0, TITLE, "Latency: p50 (dark) and p99 (light)");
     type Value = fn(&Piece) -> Option<Duration>;
     let curves: [(Value, &str); 2] = [
         (|piece| piece.slow, "stroke=\"#62b6cb\" stroke-width=\"1.2\""),
@@ -140,7 +151,6 @@ mod tests {
     use super::*;
     use crate::check::sample::{s, span};
     use crate::history::{Action, Operation};
-    use crate::run::schedule::Fault;
 
     fn operation(ended_ms: u64, took_ms: Option<u64>) -> Operation {
         let took = took_ms.map(Duration::from_millis);

@@ -1,4 +1,4 @@
-//! As many seeds as asked for: 300 in the gate, `ROLLCALL_SEEDS=N` for more. Each runs in a process of its own, since the
+//! As many seeds as asked for: 300 in the gate, `ROLLCALL_SEEDS=N` for more, `ROLLCALL_FIRST_SEED=N` for others. Each runs in a process of its own, since the
 //! runtime counts in each process what its chance follows from.
 //!
 //! `ROLLCALL_SEED=N cargo test -p rollcall-cluster one_seed -- --nocapture` replays one, with `RUST_LOG` for what its
@@ -60,20 +60,21 @@ fn one_seed_keeps_every_promise() {
 
 #[test]
 fn every_seed_keeps_every_promise() {
-    let seeds = number("ROLLCALL_SEEDS").unwrap_or(SEEDS);
+    let (first, seeds) = (number("ROLLCALL_FIRST_SEED").unwrap_or(0), number("ROLLCALL_SEEDS").unwrap_or(SEEDS));
     let (next, complaints, began) = (AtomicU64::new(0), Mutex::new(Vec::new()), Instant::now());
     let sums = Mutex::new([0; 3]);
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds {
+                    let done = next.fetch_add(1, Ordering::Relaxed);
+                    if done >= seeds {
                         return;
                     }
-                    if seed > 0 && seed.is_multiple_of(TELL) {
-                        println!("{seed} of {seeds} seeds, {} failed", complaints.lock().len());
+                    if done > 0 && done.is_multiple_of(TELL) {
+                        println!("{done} of {seeds} seeds, {} failed", complaints.lock().len());
                     }
+                    let seed = first + done;
                     match in_its_own_process(seed) {
                         Ok(told) => sums.lock().iter_mut().zip(told).for_each(|(sum, told)| *sum += told),
                         Err(complaint) => {
