@@ -413,7 +413,7 @@ impl Session {
         Some(cluster.acknowledge(inbox.shard(), record))
     }
 
-    async fn give_back(self, cluster: &Cluster, how: End) {
+    async fn give_back(mut self, cluster: &Cluster, how: End) {
         let reason = match how {
             End::Lost => return drop(self.hello.told.send(Told::TakenOver)),
             End::Fenced => Reason::ServerInternalError,
@@ -421,16 +421,19 @@ impl Session {
             End::Left => Reason::Normal,
             End::Vanished => Reason::TcpClosed,
         };
+        let waits = matches!(how, End::Left | End::Drained);
+        if !waits {
+            // Closed at once, whatever the cluster says.
+            self.hello.told = unbounded_channel().0;
+        }
         if let Some(answer) = self.acknowledge(cluster, Vec::new(), true) {
             // Who comes next is sent again what is not recorded.
             drop(timeout(RECORDING, answer).await);
         }
         let (client_id, told) = (self.hello.client_id, self.hello.told);
-        let waits = matches!(how, End::Left | End::Drained);
-        let told = waits.then_some(told);
         let (reason, without_will) = (reason.into(), how == End::Left);
         cluster.release(Release { client_id, epoch: self.epoch, reason, without_will, ..Release::default() }).await;
-        if let Some(told) = told.filter(|_| how == End::Drained) {
+        if how == End::Drained {
             drop(told.send(Told::GoAway));
         }
     }
