@@ -9,6 +9,7 @@ mod health;
 mod nodes;
 mod openapi;
 mod problem;
+mod reload;
 mod sessions;
 
 use std::{
@@ -20,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use axum::{
     Router,
     http::{Method, Uri},
@@ -32,7 +34,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use problem::Problem;
 
-use crate::config::{self, Config, EventNode};
+use crate::{
+    config::{self, Config, EventNode},
+    reload::Reloader,
+};
 
 /// What the handlers need. Cheap to clone.
 #[derive(Clone)]
@@ -40,7 +45,8 @@ pub struct AdminState {
     /// Empty until the node has opened its disk; HTTP is there before.
     cluster: Arc<OnceLock<Cluster>>,
     metrics: PrometheusHandle,
-    token: Option<Arc<str>>,
+    token: Arc<ArcSwap<Option<String>>>,
+    reloader: Arc<OnceLock<Arc<Reloader>>>,
     max_followers: usize,
     followers: Arc<Semaphore>,
     event_node: EventNode,
@@ -51,7 +57,8 @@ impl AdminState {
         Self {
             cluster: Arc::default(),
             metrics,
-            token: config.http.token.as_deref().map(Arc::from),
+            token: Arc::new(ArcSwap::from_pointee(config.http.token.clone())),
+            reloader: Arc::default(),
             max_followers: config.http.max_followers,
             followers: Arc::new(Semaphore::new(config.http.max_followers)),
             event_node: config.events.node,
@@ -62,6 +69,17 @@ impl AdminState {
     pub fn attach(&self, cluster: Cluster) {
         // A second cluster would be a mistake of the caller; the first one stays.
         let _ = self.cluster.set(cluster);
+    }
+
+    /// From now on the configuration can be read anew.
+    pub fn attach_reloader(&self, reloader: Arc<Reloader>) {
+        // As with the cluster.
+        let _ = self.reloader.set(reloader);
+    }
+
+    /// `http.token`, which may change.
+    pub fn token(&self) -> Arc<ArcSwap<Option<String>>> {
+        self.token.clone()
     }
 
     fn cluster(&self) -> Result<&Cluster, Problem> {
@@ -128,6 +146,7 @@ fn routes() -> OpenApiRouter<AdminState> {
         .routes(routes!(health::metrics))
         .routes(routes!(openapi::document))
         .routes(routes!(cluster::cluster))
+        .routes(routes!(reload::reload))
         .routes(routes!(nodes::nodes))
         .routes(routes!(nodes::remove))
         .routes(routes!(nodes::drain))

@@ -65,17 +65,24 @@ struct Configuration {
 
 impl Configuration {
     fn load(self) -> Result<Effective, crate::config::Problems> {
-        Effective::load(&Sources::of_process(self.config, self.set))
+        Effective::load(&self.sources())
+    }
+
+    fn sources(self) -> Sources {
+        Sources::of_process(self.config, self.set)
     }
 }
 
 /// Reads the command line and does what it says.
 pub fn run() -> ExitCode {
     match Cli::parse().command {
-        Command::Serve(options) => match options.configuration.load() {
-            Ok(effective) => exit_code(serve::run(effective, options.log, options.exit_with_parent)),
-            Err(problems) => refused(&problems),
-        },
+        Command::Serve(Serve { configuration, log, exit_with_parent }) => {
+            let sources = configuration.sources();
+            match Effective::load(&sources) {
+                Ok(effective) => exit_code(serve::run(sources, effective, log, exit_with_parent)),
+                Err(problems) => refused(&problems),
+            }
+        }
         Command::Dev(options) => exit_code(dev::run(options)),
         Command::Config(configuration) => match configuration.load() {
             Ok(effective) => {

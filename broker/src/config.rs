@@ -1,5 +1,6 @@
 //! The configuration: one table of keys, four sources (defaults, a TOML file, the environment, `--set`), one typed value.
 
+mod change;
 mod error;
 mod grace;
 mod kind;
@@ -11,6 +12,7 @@ mod table;
 mod typed;
 mod units;
 
+pub use change::Changes;
 pub use error::{Problem, Problems};
 pub use grace::KeepAliveGrace;
 pub use reference::reference;

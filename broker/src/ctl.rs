@@ -85,6 +85,8 @@ enum What {
     },
     /// The limits of the cluster
     Limits,
+    /// Have this node read its configuration anew: what may change while it runs does
+    Reload,
 }
 
 #[derive(Debug, Subcommand)]
@@ -153,6 +155,7 @@ pub fn run(options: Options) -> Result<(), Error> {
         What::Events { after, follow: false } => node.events(*after),
         What::Events { after, follow: true } => node.follow(*after),
         What::Limits => node.show("limits", print_fields),
+        What::Reload => node.reload(),
         What::Rebalance { no_wait } => node.rebalance(!no_wait),
         What::Drain { node: name, no_wait } => node.drain(name, !no_wait),
         What::Node { what: Membership::Remove { name, no_wait } } => node.remove(name, !no_wait),
@@ -256,6 +259,30 @@ impl<'a> Node<'a> {
         self.send("DELETE", &format!("sessions/{}{purge}", encoded(client_id)), "application/json")?;
         if !self.options.json {
             println!("kicked {client_id}");
+        }
+        Ok(())
+    }
+
+    fn reload(&self) -> Result<(), Error> {
+        let changes = self.ask("POST", "reload")?;
+        if self.options.json {
+            println!("{changes}");
+            return Ok(());
+        }
+        let told = [
+            ("applied", "in force"),
+            ("needs_restart", "with the next start"),
+            ("only_seeds", "not at all: change it over HTTP (PUT limits)"),
+        ];
+        let mut none = true;
+        for (list, when) in told {
+            for key in changes[list].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                println!("{key}: {when}");
+                none = false;
+            }
+        }
+        if none {
+            println!("nothing has changed");
         }
         Ok(())
     }

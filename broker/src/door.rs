@@ -63,15 +63,25 @@ impl Door {
             // The rules of the configuration have seen to it that they are there where they are needed.
             (_, _) => None,
         };
+        Ok(Self::with(tls, listener, patience))
+    }
+
+    /// The same listener's, as it is configured now. What TLS shows stays.
+    pub fn changed(&self, listener: &Listener, patience: Duration) -> Self {
+        Self::with(self.tls.clone(), listener, patience)
+    }
+
+    fn with(tls: Option<(TlsAcceptor, Arc<Identity>)>, listener: &Listener, patience: Duration) -> Self {
         let network = |text: &String| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-        Ok(Door {
+        let is_websocket = matches!(listener.r#type, ListenerType::Ws | ListenerType::Wss);
+        Door {
             proxy_protocol: listener.proxy_protocol,
             trusted: listener.trusted_proxies.iter().filter_map(network).collect(),
             tls,
-            websocket: matches!(kind, ListenerType::Ws | ListenerType::Wss).then(|| listener.path.clone()),
+            websocket: is_websocket.then(|| listener.path.clone()),
             max_packet: listener.max_packet as usize,
             patience,
-        })
+        }
     }
 
     /// The certificate that is kept fresh.

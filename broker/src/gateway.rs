@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -18,14 +19,19 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 /// Connections that the kernel completes ahead of us.
 const BACKLOG: u32 = 4_096;
 
+/// What a listener's next client is met with.
+pub struct Terms {
+    /// Sockets it may hold.
+    pub max_connections: usize,
+    pub door: Door,
+    pub shared: Arc<Shared>,
+}
+
 /// One bound listener.
 pub struct Gateway {
     pub name: String,
     pub listener: TcpListener,
-    /// Sockets it may hold.
-    pub max_connections: usize,
-    pub shared: Arc<Shared>,
-    pub door: Arc<Door>,
+    pub terms: Arc<ArcSwap<Terms>>,
     /// Numbers this node's connections, over all listeners.
     pub numbers: Arc<AtomicU64>,
 }
@@ -59,7 +65,8 @@ impl Gateway {
                 () = closed(&mut stop) => return,
             };
             accepted.increment(1);
-            if open.load(Ordering::Relaxed) >= self.max_connections {
+            let terms = self.terms.load_full();
+            if open.load(Ordering::Relaxed) >= terms.max_connections {
                 refused.increment(1);
                 continue;
             }
@@ -67,9 +74,11 @@ impl Gateway {
             open.fetch_add(1, Ordering::Relaxed);
             gauge.increment(1.0);
             let (open, gauge, refused) = (open.clone(), gauge.clone(), refused.clone());
-            let (shared, door) = (self.shared.clone(), self.door.clone());
             tokio::spawn(async move {
-                match door.enter(stream, peername).await {
+                let entered = terms.door.enter(stream, peername).await;
+                let shared = terms.shared.clone();
+                drop(terms);
+                match entered {
                     Ok(entered) => Connection::new(shared, number, entered).run().await,
                     Err(error) => {
                         tracing::debug!(%error, %peername, "a socket did not come as far as MQTT");

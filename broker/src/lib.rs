@@ -18,6 +18,7 @@ pub mod meters;
 pub mod node;
 pub mod recover;
 pub mod refusals;
+pub mod reload;
 pub mod router;
 pub mod serve;
 pub mod telemetry;

@@ -1,5 +1,6 @@
 //! One node of the broker: the cluster, the router and the listeners, from start to the end of its drain.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroU16;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytestring::ByteString;
 use rollcall_cluster::pem::keep_fresh;
 use rollcall_cluster::tls::NodeTls;
@@ -16,14 +18,14 @@ use rollcall_proto::schema::roster::{Limits, NodeState};
 use rollcall_proto::schema::shard::{self, InboxLimits};
 use rollcall_proto::session::{ClientIdPolicy, KeepAliveGrace, KeepAliveOutside, Overflow, SessionConfig};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::access::Access;
 use crate::config::{self, Config, Listener};
 use crate::connection::Shared;
 use crate::door::Door;
 use crate::farewell::send_away;
-use crate::gateway::{self, Gateway};
+use crate::gateway::{self, Gateway, Terms};
 use crate::mailbox::MailboxLimits;
 use crate::meters::Meters;
 use crate::refusals::Refusals;
@@ -45,9 +47,12 @@ pub enum Error {
 pub struct Node {
     pub cluster: Cluster,
     router: Arc<Router>,
+    meters: Arc<Meters>,
+    /// By the listener's name.
+    terms: BTreeMap<String, Arc<ArcSwap<Terms>>>,
     /// Turns true when no more connections are taken.
     closed: watch::Sender<bool>,
-    drain: config::Drain,
+    drain: ArcSwap<config::Drain>,
 }
 
 /// Between two looks at whether the last connection has gone.
@@ -67,7 +72,7 @@ impl Node {
             let address = listener.bind;
             let socket =
                 gateway::bind(address).map_err(|source| Error::Bind { name: name.clone(), address, source })?;
-            bound.push((name, listener, Arc::new(door), socket));
+            bound.push((name, listener, door, socket));
         }
         let meters = Arc::new(Meters::new());
         let router = Router::new(meters.clone(), config.drain.rate);
@@ -77,45 +82,45 @@ impl Node {
         let (closed, stop) = watch::channel(false);
         // What an earlier run of this node held may still stand in the roster: no number comes twice.
         let numbers = Arc::new(AtomicU64::new(rand::random::<u64>() >> 1));
+        let mut terms = BTreeMap::new();
         for (name, listener, door, socket) in bound {
             tracing::info!(listener = name, bind = %listener.bind, "listening");
-            let shared = Arc::new(Shared {
-                cluster: cluster.clone(),
-                router: router.clone(),
-                access: Access::new(&config.access),
-                refusals: refusals.clone(),
-                meters: meters.clone(),
-                session: Arc::new(session_config(config, listener)),
-                mailbox: MailboxLimits { messages: config.inbox.max_messages, bytes: config.inbox.max_bytes as usize },
-                write_buffer: config.session.write_buffer as usize,
-                event_node: config.events.node,
-                max_filters: listener.max_filters,
-                drops_oversized: listener.oversize == config::Oversize::Drop,
-            });
-            let gateway = Gateway {
-                name: name.clone(),
-                listener: socket,
-                door: door.clone(),
-                max_connections: listener.max_connections,
-                shared,
-                numbers: numbers.clone(),
-            };
-            tokio::spawn(gateway.run(stop.clone()));
             if let Some(identity) = door.identity() {
                 let (of, every, identity) = (format!("listeners.{name}.tls"), listener.tls.reload, identity.clone());
                 tokio::spawn(async move { keep_fresh(&of, every, move || identity.reload()).await });
             }
+            let shared = shared(&cluster, &router, &meters, &refusals, config, listener);
+            let at_first = Terms { max_connections: listener.max_connections, door, shared: Arc::new(shared) };
+            let at_first = Arc::new(ArcSwap::from_pointee(at_first));
+            terms.insert(name.clone(), at_first.clone());
+            let gateway = Gateway { name: name.clone(), listener: socket, terms: at_first, numbers: numbers.clone() };
+            tokio::spawn(gateway.run(stop.clone()));
         }
-        Ok(Node { cluster, router, closed, drain: config.drain.clone() })
+        Ok(Node { cluster, router, meters, terms, closed, drain: ArcSwap::from_pointee(config.drain.clone()) })
+    }
+
+    /// Takes up what may change while the node runs; connections that are there keep what they came with.
+    pub fn take_up(&self, config: &Config) {
+        self.router.set_rate(config.drain.rate);
+        self.drain.store(Arc::new(config.drain.clone()));
+        let refusals = Arc::new(Refusals::new(&config.events));
+        for (name, terms) in &self.terms {
+            let Some(listener) = config.listeners.get(name) else { continue };
+            let door = terms.load().door.changed(listener, config.session.connect_timeout);
+            let shared = shared(&self.cluster, &self.router, &self.meters, &refusals, config, listener);
+            let next = Terms { max_connections: listener.max_connections, door, shared: Arc::new(shared) };
+            terms.store(Arc::new(next));
+        }
     }
 
     /// Stops gracefully: no new connections, leadership handed over, every client told where to go, then the last word
     /// in the roster. Whoever is left at `drain.timeout` is closed by the process's end.
     pub async fn drain(&self) {
-        let deadline = Instant::now() + self.drain.timeout;
+        let deadline = Instant::now() + self.drain.load().timeout;
         self.tell(self.cluster.begin_drain()).await;
         self.closed.send_replace(true);
-        self.send_away().await;
+        // Those whose turn does not come in time are closed by the process's end too.
+        let _ = timeout_at(deadline, self.send_away()).await;
         let gone = async {
             while self.router.connections() > 0 && Instant::now() < deadline {
                 sleep(LOOK).await;
@@ -148,7 +153,7 @@ impl Node {
         let mailboxes = self.router.mailboxes();
         let others = self.other_addresses();
         tracing::info!(connections = mailboxes.len(), "sending clients away");
-        send_away(&mailboxes, others.into_iter().cycle(), self.drain.rate).await;
+        send_away(&mailboxes, others.into_iter().cycle(), self.drain.load().rate).await;
     }
 
     fn other_addresses(&self) -> Vec<ByteString> {
@@ -158,6 +163,29 @@ impl Node {
             .filter(|node| node.id != self.cluster.me() && node.state() == NodeState::Up && !node.leaving)
             .map(|node| ByteString::from(node.mqtt_address.as_str()))
             .collect()
+    }
+}
+
+fn shared(
+    cluster: &Cluster,
+    router: &Arc<Router>,
+    meters: &Arc<Meters>,
+    refusals: &Arc<Refusals>,
+    config: &Config,
+    listener: &Listener,
+) -> Shared {
+    Shared {
+        cluster: cluster.clone(),
+        router: router.clone(),
+        access: Access::new(&config.access),
+        refusals: refusals.clone(),
+        meters: meters.clone(),
+        session: Arc::new(session_config(config, listener)),
+        mailbox: MailboxLimits { messages: config.inbox.max_messages, bytes: config.inbox.max_bytes as usize },
+        write_buffer: config.session.write_buffer as usize,
+        event_node: config.events.node,
+        max_filters: listener.max_filters,
+        drops_oversized: listener.oversize == config::Oversize::Drop,
     }
 }
 

@@ -4,7 +4,7 @@ mod matched;
 mod outward;
 mod shared;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use bytestring::ByteString;
@@ -103,7 +103,7 @@ pub struct Router {
     cache: DashMap<ByteString, Arc<Matched>>,
     meters: Arc<Meters>,
     /// `drain.rate`
-    rate: u32,
+    rate: AtomicU32,
     /// Clients are being sent to other nodes.
     sending_away: AtomicBool,
 }
@@ -116,9 +116,13 @@ impl Router {
             connections: DashMap::new(),
             cache: DashMap::new(),
             meters,
-            rate,
+            rate: AtomicU32::new(rate),
             sending_away: AtomicBool::new(false),
         })
+    }
+
+    pub fn set_rate(&self, rate: u32) {
+        self.rate.store(rate, Ordering::Relaxed);
     }
 
     /// Entries are applied, and publishes of other nodes come in, as soon as the cluster starts; connections only come
@@ -326,7 +330,7 @@ impl Observer for Router {
             .into_iter()
             .flat_map(|(address, count)| std::iter::repeat_n(ByteString::from(address), count as usize));
         tokio::spawn(async move {
-            send_away(&mailboxes, addresses, me.rate).await;
+            send_away(&mailboxes, addresses, me.rate.load(Ordering::Relaxed)).await;
             me.sending_away.store(false, Ordering::Release);
         });
     }

@@ -1,17 +1,21 @@
 //! `rollcall serve`: one node from its configuration to its exit.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    sync::Arc,
+};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{oneshot, watch},
 };
 
 use crate::{
     admin::{self, AdminState},
-    config::{Config, Effective},
+    config::{Effective, Sources},
     node::{self, Node},
+    reload::Reloader,
     telemetry::{self, LogFormat},
 };
 
@@ -33,7 +37,12 @@ pub enum Error {
 ///
 /// # Errors
 /// When it cannot start, or fails while it runs.
-pub fn run(effective: Effective, log: Option<LogFormat>, exit_with_parent: bool) -> Result<(), Error> {
+pub fn run(
+    sources: Sources,
+    effective: Effective,
+    log: Option<LogFormat>,
+    exit_with_parent: bool,
+) -> Result<(), Error> {
     telemetry::start_logging(log);
     let metrics = telemetry::start_metrics()?;
     if effective.is_default() {
@@ -45,22 +54,33 @@ pub fn run(effective: Effective, log: Option<LogFormat>, exit_with_parent: bool)
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
     runtime.block_on(async {
         let stop = stop_when_told(exit_with_parent).map_err(Error::Signals)?;
-        run_node(effective.config, metrics, stop).await
+        run_node(sources, effective, metrics, stop).await
     })
 }
 
-async fn run_node(config: Config, metrics: PrometheusHandle, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
+async fn run_node(
+    sources: Sources,
+    effective: Effective,
+    metrics: PrometheusHandle,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), Error> {
+    let hangup = signal(SignalKind::hangup()).map_err(Error::Signals)?;
+    let config = &effective.config;
     let listener = admin::bind(&config.http).await?;
     tracing::info!(node = config.node.name, version = crate::version(), http = %config.http.bind, "starting");
-    let state = AdminState::new(&config, metrics);
+    let state = AdminState::new(config, metrics);
     let (ended, end) = oneshot::channel::<()>();
+    let admin = state.clone();
     // Served before there is a node, so that it can be told that one is starting.
-    let serving = admin::serve(listener, state.clone(), async move { drop(end.await) });
+    let serving = admin::serve(listener, state, async move { drop(end.await) });
     let running = async move {
         // Dropped when this has come to its end, whichever: then HTTP ends too.
         let _ended = ended;
-        let node = Node::start(&config).await?;
-        state.attach(node.cluster.clone());
+        let node = Arc::new(Node::start(&effective.config).await?);
+        admin.attach(node.cluster.clone());
+        let reloader = Reloader::new(sources, effective, node.clone(), &admin);
+        tokio::spawn(reload_when_told(hangup, reloader.clone()));
+        admin.attach_reloader(reloader);
         let mut drain_asked = node.cluster.drain_asked();
         // An error means that nobody can say stop any more, which is one.
         tokio::select! {
@@ -72,6 +92,13 @@ async fn run_node(config: Config, metrics: PrometheusHandle, mut stop: watch::Re
     };
     tokio::try_join!(async { serving.await.map_err(Error::from) }, async { running.await.map_err(Error::from) })?;
     Ok(())
+}
+
+async fn reload_when_told(mut hangup: Signal, reloader: Arc<Reloader>) {
+    while hangup.recv().await.is_some() {
+        // What came of it is logged.
+        let _ = reloader.reload().await;
+    }
 }
 
 /// Turns true at the first SIGINT, SIGTERM or, with `exit_with_parent`, end of standard input. A second signal ends the

@@ -193,7 +193,7 @@ fn spec(folder: &TempDir, first_port: u16, count: u16, index: u16, extra: &[&str
     settings.extend(extra.iter().map(|setting| setting.to_string()));
     let log = folder.path().join(format!("node-{index}.log"));
     let name = format!("node-{index}");
-    NodeSpec { name, mqtt_port, http_port, data_dir, log, settings, env: Vec::new(), program: None }
+    NodeSpec { name, mqtt_port, http_port, data_dir, log, settings, file: None, env: Vec::new(), program: None }
 }
 
 impl Drop for TestCluster {

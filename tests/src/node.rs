@@ -21,6 +21,8 @@ pub struct NodeSpec {
     pub log: PathBuf,
     /// `key=value`, as after `--set`.
     pub settings: Vec<String>,
+    /// A file with more of them, weaker.
+    pub file: Option<PathBuf>,
     /// What its environment has besides ours.
     pub env: Vec<(String, String)>,
     /// Instead of the program under test.
@@ -38,6 +40,9 @@ impl NodeSpec {
         let program = self.program.as_deref().unwrap_or_else(|| binary::rollcall());
         let mut command = Command::new(program);
         command.arg("serve").envs(self.env.iter().cloned());
+        if let Some(file) = &self.file {
+            command.arg("--config").arg(file);
+        }
         for setting in &self.settings {
             command.arg("--set").arg(setting);
         }
@@ -118,6 +123,11 @@ impl Node {
     /// SIGTERM: asks the node to drain.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);
+    }
+
+    /// SIGHUP: asks the node to read its configuration anew.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
     }
 
     /// Waits until the process has ended by itself.

@@ -14,7 +14,7 @@ use super::{AdminState, problem::Problem};
 pub(super) const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 
 pub(super) async fn check(State(state): State<AdminState>, request: Request, next: Next) -> Response {
-    let allowed = match &state.token {
+    let allowed = match &**state.token.load() {
         None => true,
         Some(_) if OPEN.contains(&request.uri().path()) => true,
         Some(token) => shows(&request, token),

@@ -62,6 +62,11 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "not-now", "The cluster refuses this as it is now", detail)
     }
 
+    pub fn configuration_refused(detail: impl Into<String>) -> Self {
+        let title = "The configuration is refused, and nothing was changed";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "configuration-refused", title, detail)
+    }
+
     pub fn gone(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::GONE, "events-gone", "These events are no longer kept", detail)
     }

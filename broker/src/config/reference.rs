@@ -42,7 +42,8 @@ pub fn reference() -> String {
     for (section, about) in SECTIONS {
         let within = |key: &&Key| key.name.rsplit_once('.').is_some_and(|(table, _)| table == section);
         // Writing to a String cannot fail.
-        let _ = write!(out, "\n## `{section}`\n\n{about}\n\n| key | type | default | |\n|---|---|---|---|\n");
+        let _ =
+            write!(out, "\n## `{section}`\n\n{about}\n\n| key | type | default | change | |\n|---|---|---|---|---|\n");
         for key in KEYS.iter().filter(within) {
             let default = match (key.kind, key.default) {
                 (Kind::Addresses, "") => "`[]`".to_owned(),
@@ -50,8 +51,8 @@ pub fn reference() -> String {
                 (_, default) => format!("`{default}`"),
             };
             let about = format!("{} Allowed: {}.", key.about, key.kind.allowed());
-            let _ =
-                writeln!(out, "| `{}` | {} | {default} | {} |", key.name, key.kind.name(), about.replace('|', "\\|"));
+            let (kind, change) = (key.kind.name(), key.change.word());
+            let _ = writeln!(out, "| `{}` | {kind} | {default} | {change} | {} |", key.name, about.replace('|', "\\|"));
         }
     }
     out
@@ -70,6 +71,10 @@ A key can be given in three places; the later one wins over the earlier, and all
 A key that does not exist, a value that is not allowed and values that contradict each other are refused at start, each
 with its name, what is allowed and the nearest right one. `rollcall config` prints what is in force and where each value
 came from.
+
+*change* says when another value comes into force that a running node finds in its file: with its next *restart*; at a
+*reload* (SIGHUP, or `rollcall ctl reload`), where what belongs to a connection is that of those which come; or only *over HTTP*.
+A reload reads the whole first: one wrong value, and nothing is changed.
 
 Durations are a whole number and `ms`, `s`, `m`, `h` or `d`; sizes a whole number and `B`, `KiB`, `MiB` or `GiB`.
 ";

@@ -55,6 +55,12 @@ impl Effective {
         if !problems.is_empty() {
             return Err(Problems(problems));
         }
+        Self::judged(settings)
+    }
+
+    /// # Errors
+    /// With what the values contradict each other in.
+    pub(super) fn judged(settings: BTreeMap<String, Setting>) -> Result<Self, Problems> {
         let config = typed(&settings).map_err(|cause| Problems(vec![Problem::Shape(Box::new(cause))]))?;
         rules::check(&config, &settings)?;
         Ok(Self { config, settings })

@@ -13,10 +13,41 @@ pub struct Key {
     pub default: &'static str,
     /// What it does, with its unit where the type does not say it.
     pub about: &'static str,
+    pub change: Change,
+}
+
+/// When another value comes into force that a running node finds in its configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// With the next start.
+    Restart,
+    /// At once; what belongs to a connection, for those that come.
+    Reload,
+    /// Never: it was the cluster's first value, and is changed over HTTP.
+    Seed,
+}
+
+impl Change {
+    pub fn word(self) -> &'static str {
+        match self {
+            Change::Restart => "restart",
+            Change::Reload => "reload",
+            Change::Seed => "over HTTP",
+        }
+    }
 }
 
 const fn key(name: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
-    Key { name, kind, default, about }
+    Key { name, kind, default, about, change: Change::Restart }
+}
+
+/// The same, of a key that a running node takes up.
+const fn live(name: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
+    Key { change: Change::Reload, ..key(name, kind, default, about) }
+}
+
+const fn seed(name: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
+    Key { change: Change::Seed, ..key(name, kind, default, about) }
 }
 
 const fn ms(min: u64, max: u64) -> Kind {
@@ -85,7 +116,7 @@ pub const KEYS: &[Key] = &[
          Not set: the first listener's address, on a wildcard bind the first address that is not loopback.",
     ),
     key("http.bind", Kind::Bind, "127.0.0.1:8080", "Where HTTP is served."),
-    key(
+    live(
         "http.token",
         Kind::Secret,
         "",
@@ -104,15 +135,15 @@ pub const KEYS: &[Key] = &[
         "What is spoken on it: MQTT on plain TCP, on TLS, on WebSocket, on WebSocket over TLS.",
     ),
     key("listeners.NAME.bind", Kind::Bind, "127.0.0.1:1883", "Where it listens. No two listeners share an address."),
-    key("listeners.NAME.path", Kind::UrlPath, "/mqtt", "Where WebSocket clients find it."),
-    key(
+    live("listeners.NAME.path", Kind::UrlPath, "/mqtt", "Where WebSocket clients find it."),
+    live(
         "listeners.NAME.proxy_protocol",
         Kind::Choice(&["off", "v1", "v2", "any"]),
         "off",
         "Which versions of the PROXY protocol a load balancer speaks before the client does: every connection must then \
          begin with its header, and events name the client's own address.",
     ),
-    key(
+    live(
         "listeners.NAME.trusted_proxies",
         Kind::Networks,
         "",
@@ -143,78 +174,78 @@ pub const KEYS: &[Key] = &[
         "10s",
         "How often the files of certificate and key are looked at; new ones are used from the next connection on.",
     ),
-    key(
+    live(
         "listeners.NAME.max_connections",
         count(1, 10_000_000),
         "1000000",
         "Sockets open on this listener at once, before and after CONNECT; the next is closed on accept.",
     ),
-    key(
+    live(
         "listeners.NAME.client_id_max_length",
         count(1, 65_535),
         "128",
         "The longest client id, in characters; a longer one is refused (`client_id_too_long`).",
     ),
-    key(
+    live(
         "listeners.NAME.client_id_policy",
         Kind::Choice(&["any", "alphanumeric"]),
         "any",
         "`any` takes all but control characters, `alphanumeric` takes `0-9 a-z A-Z` only (otherwise `client_id_invalid`).",
     ),
-    key(
+    live(
         "listeners.NAME.client_id_required",
         Kind::Bool,
         "false",
         "Whether a client must bring an id of its own (otherwise `client_id_required`). Where it need not, one is assigned to \
          clients of 5.0, and to those of 3.1.1 with a clean session.",
     ),
-    key(
+    live(
         "listeners.NAME.keep_alive_min",
         ms(0, KEEP_ALIVE_LONGEST),
         "0s",
         "The shortest keep alive. A client that asks for less is held to this one; 5.0 clients are told.",
     ),
-    key(
+    live(
         "listeners.NAME.keep_alive_max",
         ms(SECOND, KEEP_ALIVE_LONGEST),
         "65535s",
         "The longest keep alive. A 5.0 client that asks for more, or for none, is told this one; a 3.x client, which cannot be \
          told, keeps its own.",
     ),
-    key(
+    live(
         "listeners.NAME.keep_alive_grace",
         Kind::Grace,
         "1.5x",
         "How long a silent client is borne with: a factor of its keep alive, or an addition to it.",
     ),
-    key(
+    live(
         "listeners.NAME.max_packet",
         bytes(KIB, MQTT_LARGEST),
         "256KiB",
         "The largest packet that is read, fixed header included; judged by the header alone.",
     ),
-    key(
+    live(
         "listeners.NAME.oversize",
         Kind::Choice(&["drop", "disconnect"]),
         "disconnect",
         "What happens at a larger one: the client is disconnected, as MQTT has it; or, if it is a PUBLISH, it is dropped: a \
          5.0 client is answered 0x97 at QoS 1 and 2, to a 3.x client it counts as taken.",
     ),
-    key("listeners.NAME.max_qos", count(0, 2), "2", "The highest QoS a client may publish with or be granted."),
-    key(
+    live("listeners.NAME.max_qos", count(0, 2), "2", "The highest QoS a client may publish with or be granted."),
+    live(
         "listeners.NAME.retain",
         Kind::Bool,
         "true",
         "Whether clients may publish with RETAIN; 5.0 clients are told at CONNECT, 3.x clients that do it nevertheless are \
          disconnected.",
     ),
-    key(
+    live(
         "listeners.NAME.max_filters",
         count(1, 100_000),
         "1000",
         "Subscriptions one session may hold; a further one is answered 0x97 (v5) or 0x80.",
     ),
-    key(
+    live(
         "listeners.NAME.max_topic_levels",
         count(1, 65_535),
         "128",
@@ -346,25 +377,25 @@ pub const KEYS: &[Key] = &[
         "64MiB",
         "How much log gathers after a snapshot before the next is taken.",
     ),
-    key(
+    live(
         "session.connect_timeout",
         ms(100, 10 * MINUTE),
         "10s",
         "How long a new connection may take to send its CONNECT.",
     ),
-    key(
+    live(
         "session.receive_maximum",
         count(1, 65_535),
         "256",
         "QoS 1 and 2 messages a client may have in flight to the broker.",
     ),
-    key(
+    live(
         "session.topic_alias_maximum",
         count(0, 65_535),
         "32",
         "Topic aliases a v5 client may set on one connection; 0 allows none.",
     ),
-    key(
+    live(
         "session.topic_aliases_sent",
         count(0, 65_535),
         "32",
@@ -376,9 +407,9 @@ pub const KEYS: &[Key] = &[
         "256KiB",
         "Encoded bytes waiting for one client's socket above which no further packet is encoded for it.",
     ),
-    key("limits.max_connections", Kind::Limit { min: 0 }, "unlimited", "Connections of the whole cluster, exactly."),
-    key("limits.max_connections_per_node", Kind::Limit { min: 0 }, "unlimited", "Connections of each node, exactly."),
-    key("access.anonymous", Kind::Bool, "true", "Whether a client may connect without credentials."),
+    seed("limits.max_connections", Kind::Limit { min: 0 }, "unlimited", "Connections of the whole cluster, exactly."),
+    seed("limits.max_connections_per_node", Kind::Limit { min: 0 }, "unlimited", "Connections of each node, exactly."),
+    live("access.anonymous", Kind::Bool, "true", "Whether a client may connect without credentials."),
     key(
         "inbox.max_messages",
         count(1, 10_000_000),
@@ -418,21 +449,21 @@ pub const KEYS: &[Key] = &[
         "address",
         "What an event's `node` is: the node's advertised MQTT address, or its name.",
     ),
-    key(
+    live(
         "events.refusal_burst",
         count(1, 1_000_000),
         "1000",
         "Events of connections refused before they claim a session (bad credentials, bad client id, …) that a node makes at \
          once, for one source address and in all; what is beyond is counted in `rollcall_refusal_events_dropped_total`.",
     ),
-    key("events.refusal_rate", count(1, 1_000_000), "100", "How many more of them it makes each second."),
-    key(
+    live("events.refusal_rate", count(1, 1_000_000), "100", "How many more of them it makes each second."),
+    live(
         "drain.rate",
         count(0, 1_000_000),
         "1000",
         "Clients told to go per second while the node drains; 0: all at once.",
     ),
-    key(
+    live(
         "drain.timeout",
         ms(SECOND, HOUR),
         "30s",

@@ -22,6 +22,7 @@ mod power_cut;
 mod power_cycle;
 mod refusals;
 mod refused_starts;
+mod reload;
 mod retained;
 mod rolling_restart;
 mod same_log;

@@ -56,6 +56,7 @@ fn newcomer(cluster: &TestCluster, name: &str, settings: &[String]) -> Node {
         data_dir,
         log,
         settings: all,
+        file: None,
         env: Vec::new(),
         program: None,
     })
