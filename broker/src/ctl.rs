@@ -223,13 +223,16 @@ impl<'a> Node<'a> {
     }
 
     fn show(&self, path: &str, print: impl FnOnce(&Value)) -> Result<(), Error> {
-        let value = self.get(path)?;
+        self.print(&self.get(path)?, print);
+        Ok(())
+    }
+
+    fn print(&self, value: &Value, for_people: impl FnOnce(&Value)) {
         if self.options.json {
             println!("{value}");
         } else {
-            print(&value);
+            for_people(value);
         }
-        Ok(())
     }
 
     /// A whole list, page by page; as JSON one item a line.
@@ -264,26 +267,7 @@ impl<'a> Node<'a> {
     }
 
     fn reload(&self) -> Result<(), Error> {
-        let changes = self.ask("POST", "reload")?;
-        if self.options.json {
-            println!("{changes}");
-            return Ok(());
-        }
-        let told = [
-            ("applied", "in force"),
-            ("needs_restart", "with the next start"),
-            ("only_seeds", "not at all: change it over HTTP (PUT limits)"),
-        ];
-        let mut none = true;
-        for (list, when) in told {
-            for key in changes[list].as_array().into_iter().flatten().filter_map(Value::as_str) {
-                println!("{key}: {when}");
-                none = false;
-            }
-        }
-        if none {
-            println!("nothing has changed");
-        }
+        self.print(&self.ask("POST", "reload")?, print_changes);
         Ok(())
     }
 
@@ -317,6 +301,25 @@ fn print_fields(value: &Value) {
         if !field.is_array() {
             println!("{name}: {}", table::cell(field));
         }
+    }
+}
+
+/// What came of a reload.
+fn print_changes(changes: &Value) {
+    let told = [
+        ("applied", "in force"),
+        ("needs_restart", "with the next start"),
+        ("only_seeds", "not at all: change it over HTTP (PUT limits)"),
+    ];
+    let mut none = true;
+    for (list, when) in told {
+        for key in changes[list].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            println!("{key}: {when}");
+            none = false;
+        }
+    }
+    if none {
+        println!("nothing has changed");
     }
 }
 

@@ -82,21 +82,37 @@ impl Node {
         let (closed, stop) = watch::channel(false);
         // What an earlier run of this node held may still stand in the roster: no number comes twice.
         let numbers = Arc::new(AtomicU64::new(rand::random::<u64>() >> 1));
-        let mut terms = BTreeMap::new();
+        let drain = ArcSwap::from_pointee(config.drain.clone());
+        let mut node = Node { cluster, router, meters, terms: BTreeMap::new(), closed, drain };
         for (name, listener, door, socket) in bound {
             tracing::info!(listener = name, bind = %listener.bind, "listening");
             if let Some(identity) = door.identity() {
                 let (of, every, identity) = (format!("listeners.{name}.tls"), listener.tls.reload, identity.clone());
                 tokio::spawn(async move { keep_fresh(&of, every, move || identity.reload()).await });
             }
-            let shared = shared(&cluster, &router, &meters, &refusals, config, listener);
-            let at_first = Terms { max_connections: listener.max_connections, door, shared: Arc::new(shared) };
-            let at_first = Arc::new(ArcSwap::from_pointee(at_first));
-            terms.insert(name.clone(), at_first.clone());
-            let gateway = Gateway { name: name.clone(), listener: socket, terms: at_first, numbers: numbers.clone() };
+            let terms = Arc::new(ArcSwap::from_pointee(node.terms(door, &refusals, config, listener)));
+            node.terms.insert(name.clone(), terms.clone());
+            let gateway = Gateway { name: name.clone(), listener: socket, terms, numbers: numbers.clone() };
             tokio::spawn(gateway.run(stop.clone()));
         }
-        Ok(Node { cluster, router, meters, terms, closed, drain: ArcSwap::from_pointee(config.drain.clone()) })
+        Ok(node)
+    }
+
+    fn terms(&self, door: Door, refusals: &Arc<Refusals>, config: &Config, listener: &Listener) -> Terms {
+        let shared = Shared {
+            cluster: self.cluster.clone(),
+            router: self.router.clone(),
+            access: Access::new(&config.access),
+            refusals: refusals.clone(),
+            meters: self.meters.clone(),
+            session: Arc::new(session_config(config, listener)),
+            mailbox: MailboxLimits { messages: config.inbox.max_messages, bytes: config.inbox.max_bytes as usize },
+            write_buffer: config.session.write_buffer as usize,
+            event_node: config.events.node,
+            max_filters: listener.max_filters,
+            drops_oversized: listener.oversize == config::Oversize::Drop,
+        };
+        Terms { max_connections: listener.max_connections, door, shared: Arc::new(shared) }
     }
 
     /// Takes up what may change while the node runs; connections that are there keep what they came with.
@@ -107,9 +123,7 @@ impl Node {
         for (name, terms) in &self.terms {
             let Some(listener) = config.listeners.get(name) else { continue };
             let door = terms.load().door.changed(listener, config.session.connect_timeout);
-            let shared = shared(&self.cluster, &self.router, &self.meters, &refusals, config, listener);
-            let next = Terms { max_connections: listener.max_connections, door, shared: Arc::new(shared) };
-            terms.store(Arc::new(next));
+            terms.store(Arc::new(self.terms(door, &refusals, config, listener)));
         }
     }
 
@@ -163,29 +177,6 @@ impl Node {
             .filter(|node| node.id != self.cluster.me() && node.state() == NodeState::Up && !node.leaving)
             .map(|node| ByteString::from(node.mqtt_address.as_str()))
             .collect()
-    }
-}
-
-fn shared(
-    cluster: &Cluster,
-    router: &Arc<Router>,
-    meters: &Arc<Meters>,
-    refusals: &Arc<Refusals>,
-    config: &Config,
-    listener: &Listener,
-) -> Shared {
-    Shared {
-        cluster: cluster.clone(),
-        router: router.clone(),
-        access: Access::new(&config.access),
-        refusals: refusals.clone(),
-        meters: meters.clone(),
-        session: Arc::new(session_config(config, listener)),
-        mailbox: MailboxLimits { messages: config.inbox.max_messages, bytes: config.inbox.max_bytes as usize },
-        write_buffer: config.session.write_buffer as usize,
-        event_node: config.events.node,
-        max_filters: listener.max_filters,
-        drops_oversized: listener.oversize == config::Oversize::Drop,
     }
 }
 

@@ -278,6 +278,15 @@ impl Cluster {
         answer.map_err(|error| error.to_string())?.json().await.map_err(|error| error.to_string())
     }
 
+    /// Who leads the roster, as the first node knows it.
+    pub async fn leader(&self) -> Result<Option<usize>, String> {
+        let view = self.get(0, "cluster").await?;
+        let groups = view["groups"].as_array().ok_or_else(|| format!("no groups in {view}"))?;
+        let roster = groups.iter().find(|group| group["group"] == "roster");
+        let name = roster.and_then(|group| group["leader"].as_str()).and_then(|name| name.strip_prefix("node-"));
+        Ok(name.and_then(|number| number.parse().ok()))
+    }
+
     /// A PUT of `/api/v1/{path}` on one node.
     pub async fn put(&self, index: usize, path: &str, body: &Value) -> Result<(), String> {
         let url = format!("http://127.0.0.1:{}/api/v1/{path}", self.http_port(index));

@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::client::Client;
 use crate::cluster::{Cluster, Disks, Setup};
-use crate::run::percentile;
+use crate::run::{percentile, shown};
 
 /// A client that is refused tries again after this.
 const AGAIN: Duration = Duration::from_millis(10);
@@ -69,14 +69,12 @@ pub async fn run(arguments: &Arguments) -> Result<(), String> {
 }
 
 fn tell(what: &str, values: &[Duration]) {
-    let shown = |part| percentile(values, part).map_or("-".to_owned(), |value| format!("{value:.2?}"));
-    println!("{what}, {} times: p50 {}, p99 {}, longest {}", values.len(), shown(0.5), shown(0.99), shown(1.0));
+    let [middle, slow, longest] = shown(values);
+    println!("{what}, {} times: p50 {middle}, p99 {slow}, longest {longest}", values.len());
 }
 
 async fn leader(cluster: &Cluster) -> Result<usize, String> {
-    let view = cluster.get(0, "cluster").await?;
-    let name = view["groups"][0]["leader"].as_str().ok_or("the cluster has no leader")?;
-    name.trim_start_matches("node-").parse().map_err(|_| format!("{name} is none of ours"))
+    cluster.leader().await?.ok_or_else(|| "the cluster has no leader".to_owned())
 }
 
 async fn kill_leader(cluster: &mut Cluster, round: u16) -> Result<Duration, String> {

@@ -56,7 +56,8 @@ pub async fn log(cluster: &Cluster, index: usize) -> Result<Vec<(u64, u64)>, Str
     events.iter().map(|event| Ok((number(event, "seq")?, digest(event)))).collect()
 }
 
-async fn events_after(cluster: &Cluster, index: usize, mut seq: u64) -> Result<Vec<Value>, String> {
+/// Those behind that position, up to now.
+pub async fn events_after(cluster: &Cluster, index: usize, mut seq: u64) -> Result<Vec<Value>, String> {
     let mut all = Vec::new();
     loop {
         let page = cluster.get(index, &format!("events?after={seq}&limit={PAGE}")).await?;

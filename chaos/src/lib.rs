@@ -14,6 +14,7 @@ pub mod load;
 pub mod mass;
 pub mod mqtt;
 pub mod net;
+pub mod options;
 pub mod rolling;
 pub mod run;
 pub mod sockets;

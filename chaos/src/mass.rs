@@ -5,17 +5,17 @@ pub mod clients;
 mod judge;
 mod probe;
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use serde_json::Value;
 
-use crate::cluster::{Cluster, Disks, Setup};
+use crate::cluster::Cluster;
+use crate::gather;
 use crate::mass::clients::Clients;
 use crate::mass::judge::{Election, End, Groups, elections, ends, groups};
 use crate::mass::probe::Probes;
-use crate::run::percentile;
+use crate::options::Options;
+use crate::run::{percentile, shown};
 use crate::sockets;
 
 const SETTINGS: [&str; 1] = ["events.retention=100000000"];
@@ -48,12 +48,8 @@ impl Death {
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The program to start the nodes with.
-    #[arg(long, env = "ROLLCALL_BIN", default_value = "target/debug/rollcall")]
-    rollcall: PathBuf,
-    /// Nodes of the cluster.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(3..=9))]
-    nodes: u16,
+    #[command(flatten)]
+    options: Options,
     /// Clients that die.
     #[arg(long, default_value_t = 18_000, value_parser = clap::value_parser!(u32).range(1..=200_000))]
     connections: u32,
@@ -66,23 +62,14 @@ pub struct Arguments {
     /// Milliseconds that a connect at another node may take meanwhile.
     #[arg(long, default_value_t = 200)]
     most_ms: u64,
-    /// Keep the nodes' folders and logs; they are kept anyway when something does not hold.
-    #[arg(long)]
-    keep: bool,
-    /// A setting for every node.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
 }
 
 /// # Errors
 /// A bound that does not hold.
 pub async fn run(arguments: &Arguments) -> Result<(), String> {
     sockets::make_room(u64::from(arguments.connections) + OTHER_FILES)?;
-    let settings: Vec<String> = SETTINGS.map(String::from).into_iter().chain(arguments.settings.clone()).collect();
-    let (rollcall, size, keep) = (&*arguments.rollcall, arguments.nodes.into(), arguments.keep);
-    let (disks, net, clocks, guest) = (Disks::Kept, false, false, false);
-    let setup = Setup { rollcall, size, settings: &settings, disks, net, clocks, guest, keep };
-    let mut cluster = Cluster::start(&setup).await?;
+    let settings = arguments.options.settings(&SETTINGS);
+    let mut cluster = Cluster::start(&arguments.options.setup(&settings)).await?;
     let mut broken = Vec::new();
     for &death in &arguments.deaths {
         match die(&mut cluster, arguments, death).await {
@@ -139,11 +126,8 @@ async fn die(cluster: &mut Cluster, arguments: &Arguments, death: Death) -> Resu
 
 /// A node that does not lead the roster.
 async fn follower(cluster: &Cluster) -> Result<usize, String> {
-    let view = cluster.get(0, "cluster").await?;
-    let leader =
-        groups(&view).get("roster").and_then(|(leader, _)| leader.clone()).ok_or("the roster has no leader")?;
-    let mut nodes = (0..cluster.size()).rev();
-    nodes.find(|node| format!("node-{node}") != leader).ok_or_else(|| "there is no follower".to_owned())
+    let leader = cluster.leader().await?.ok_or("the roster has no leader")?;
+    (0..cluster.size()).rev().find(|node| *node != leader).ok_or_else(|| "there is no follower".to_owned())
 }
 
 struct Watched {
@@ -189,19 +173,14 @@ async fn all_out(
 async fn alike(cluster: &Cluster, others: &[usize], after: u64, events: &[End]) -> Result<Option<String>, String> {
     let mut differs = None;
     for &node in &others[1..] {
-        let (mut place, mut at) = (0, after);
-        while place < events.len() {
-            let page = cluster.get(node, &format!("events?after={at}&limit={PAGE}")).await?;
-            let items: Vec<Value> = page["items"].as_array().cloned().unwrap_or_default();
-            if items.is_empty() {
-                return Ok(Some(format!("node-{node} tells {place} of {} events", events.len())));
-            }
-            for item in items.iter().take(events.len() - place) {
-                let event = End::read(item)?;
-                if event != events[place] {
-                    differs.get_or_insert_with(|| format!("node-{node} tells {event:?}, not {:?}", events[place]));
-                }
-                (place, at) = (place + 1, event.seq);
+        let told = gather::events_after(cluster, node, after).await?;
+        if told.len() < events.len() {
+            return Ok(Some(format!("node-{node} tells {} of {} events", told.len(), events.len())));
+        }
+        for (item, expected) in told.iter().zip(events) {
+            let event = End::read(item)?;
+            if event != *expected {
+                differs.get_or_insert_with(|| format!("node-{node} tells {event:?}, not {expected:?}"));
             }
         }
     }
@@ -227,8 +206,7 @@ async fn elected(cluster: &Cluster, witness: usize, before: &Groups, victim: usi
 fn judge_probe(node: usize, took: &[Option<Duration>], most: Duration) -> Option<String> {
     let answered: Vec<Duration> = took.iter().flatten().copied().collect();
     let failed = took.len() - answered.len();
-    let shown = |part| percentile(&answered, part).map_or("-".to_owned(), |time| format!("{time:.1?}"));
-    let (count, middle, slow, longest) = (took.len(), shown(0.5), shown(0.99), shown(1.0));
+    let (count, [middle, slow, longest]) = (took.len(), shown(&answered));
     println!("connects at node-{node}: {count}, p50 {middle}, p99 {slow}, longest {longest}, {failed} failed");
     let late = percentile(&answered, 1.0).is_none_or(|longest| longest > most);
     (failed > 0 || late)

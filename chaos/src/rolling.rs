@@ -4,7 +4,6 @@
 mod device;
 mod judge;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -15,17 +14,17 @@ use rand::rngs::SmallRng;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::cluster::{Cluster, Disks, Setup};
+use crate::cluster::Cluster;
 use crate::durable::crew::Crew;
 use crate::durable::plan::Plan;
 use crate::durable::tally::Tally;
 use crate::history::{Drained, History, Queues, Recorder};
 use crate::load::Scene;
+use crate::options::Options;
 use crate::rolling::device::{Device, Presence};
+use crate::run::SETTINGS;
 use crate::{gather, sockets};
 
-/// Full inboxes may drop messages, and old events may go: these are large enough that neither can explain a loss.
-const SETTINGS: [&str; 3] = ["inbox.max_messages=1000000", "inbox.max_bytes=1GiB", "events.retention=100000000"];
 /// Of the queues: half of the subscribers are away until the end, as they are in other runs.
 const SUBSCRIBERS: usize = 80;
 const PUBLISHERS: u16 = 4;
@@ -44,12 +43,8 @@ const LEFT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The program to start the nodes with.
-    #[arg(long, env = "ROLLCALL_BIN", default_value = "target/debug/rollcall")]
-    rollcall: PathBuf,
-    /// Nodes of the cluster.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(3..=9))]
-    nodes: u16,
+    #[command(flatten)]
+    options: Options,
     /// Clients that are there all the time, two of five with persistent sessions, one of five speaking 3.1.1.
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     connections: u32,
@@ -62,23 +57,14 @@ pub struct Arguments {
     /// Chooses what each client of the queues does.
     #[arg(long)]
     seed: Option<u64>,
-    /// Keep the nodes' folders and logs; they are kept anyway when something does not hold.
-    #[arg(long)]
-    keep: bool,
-    /// A setting for every node.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
 }
 
 /// # Errors
 /// Something that a rolling restart must not do.
 pub async fn run(arguments: &Arguments) -> Result<(), String> {
     sockets::make_room(u64::from(arguments.connections) + OTHER_FILES)?;
-    let settings: Vec<String> = SETTINGS.map(String::from).into_iter().chain(arguments.settings.clone()).collect();
-    let (rollcall, size, keep) = (&*arguments.rollcall, arguments.nodes.into(), arguments.keep);
-    let (disks, net, clocks, guest) = (Disks::Kept, false, false, false);
-    let setup = Setup { rollcall, size, settings: &settings, disks, net, clocks, guest, keep };
-    let mut cluster = Cluster::start(&setup).await?;
+    let settings = arguments.options.settings(&SETTINGS);
+    let mut cluster = Cluster::start(&arguments.options.setup(&settings)).await?;
     let verdict = match attempt(&mut cluster, arguments).await {
         Ok((history, backs)) => judge::judge(&history, &backs, arguments.most),
         Err(error) => Err(error),

@@ -17,29 +17,26 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-pub use recovery::percentile;
+pub use recovery::{percentile, shown};
 
 use crate::cluster::{Cluster, Disks, Setup};
 use crate::history::{History, Recorder};
+use crate::options::Options;
 use crate::run::inject::Injector;
 use crate::run::schedule::{Fault, Schedule};
 use crate::run::stage::Stage;
 use crate::{check, gather};
 
 /// Full inboxes may drop messages, and old events may go: these are large enough that neither can explain a loss.
-const SETTINGS: [&str; 3] = ["inbox.max_messages=1000000", "inbox.max_bytes=1GiB", "events.retention=100000000"];
+pub const SETTINGS: [&str; 3] = ["inbox.max_messages=1000000", "inbox.max_bytes=1GiB", "events.retention=100000000"];
 /// In a short run no fault takes more than this part of it.
 const PARTS: u32 = 4;
 const TELL: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The program to start the nodes with.
-    #[arg(long, env = "ROLLCALL_BIN", default_value = "target/debug/rollcall")]
-    rollcall: PathBuf,
-    /// Nodes of the cluster.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(3..=9))]
-    nodes: u16,
+    #[command(flatten)]
+    options: Options,
     /// For how long faults are injected; parts of a minute are allowed.
     #[arg(long, default_value_t = 3.0)]
     minutes: f64,
@@ -55,12 +52,6 @@ pub struct Arguments {
     /// Where to write the timeline: throughput, latency and faults, as SVG.
     #[arg(long, value_name = "FILE.svg")]
     out: Option<PathBuf>,
-    /// Keep the nodes' folders and logs; they are kept anyway when a promise was broken.
-    #[arg(long)]
-    keep: bool,
-    /// A setting for every node.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
 }
 
 impl Arguments {
@@ -74,14 +65,14 @@ impl Arguments {
 pub async fn run(arguments: &Arguments) -> Result<(), String> {
     let seed = arguments.seed.unwrap_or_else(rand::random);
     let time = arguments.time()?;
-    println!("chaos: seed {seed}, {:.0} s of faults, {} nodes", time.as_secs_f64(), arguments.nodes);
+    println!("chaos: seed {seed}, {:.0} s of faults, {} nodes", time.as_secs_f64(), arguments.options.nodes);
     let kinds = kinds(arguments);
-    let settings: Vec<String> = SETTINGS.map(String::from).into_iter().chain(arguments.settings.clone()).collect();
+    let settings = arguments.options.settings(&SETTINGS);
     let disks = if kinds.contains(&Fault::DiskFull) { Disks::MayFail } else { Disks::Kept };
     let clocks = kinds.contains(&Fault::ClockJump);
-    let (rollcall, size, keep) = (&*arguments.rollcall, arguments.nodes.into(), arguments.keep);
     let guest = kinds.contains(&Fault::Join);
-    let setup = Setup { rollcall, size, settings: &settings, disks, net: true, clocks, guest, keep };
+    let setup = Setup { disks, net: true, clocks, guest, ..arguments.options.setup(&settings) };
+    let size = setup.size;
     let mut cluster = Cluster::start(&setup).await?;
     let schedule = Schedule::new(seed, &kinds, size, time / PARTS);
     tell_what_is_left_out(&schedule);

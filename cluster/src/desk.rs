@@ -1,7 +1,7 @@
 //! What leaders do for the others: they log their batches and confirm positions; the roster's grants leases and
 //! announces the barrier. Every node has a desk; only that of a group's leader answers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -190,8 +190,10 @@ impl Desk {
                 // Before the roster is looked at: a node that the roster takes for stopped and that has come up again has
                 // applied more than this.
                 let index = *applied.borrow_and_update();
-                let stopped = self.stopped();
-                let index = table.barrier(index, |node| stopped.contains(&node), now);
+                let roster = self.replica.roster();
+                let has_stopped = |id| roster.node(id).is_some_and(|node| node.state() == NodeState::Stopped);
+                let index = table.barrier(index, has_stopped, now);
+                drop(roster);
                 next_end = table.next_end(now).map(|end| end - now);
                 drop(table);
                 self.barrier.send_if_modified(|last| std::mem::replace(last, index) != index);
@@ -203,11 +205,6 @@ impl Desk {
                 () = tokio::time::sleep(next_end.unwrap_or(IDLE)) => {}
             }
         }
-    }
-
-    fn stopped(&self) -> BTreeSet<NodeId> {
-        let roster = self.replica.roster();
-        roster.nodes().filter(|node| node.state() == NodeState::Stopped).map(|node| node.id).collect()
     }
 
     /// Who is in touch, and so could take over the lead.

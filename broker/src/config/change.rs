@@ -30,19 +30,23 @@ impl Effective {
         let names: BTreeSet<&String> = self.settings.keys().chain(wanted.settings.keys()).collect();
         for name in names {
             let (old, new) = (self.settings.get(name), wanted.settings.get(name));
-            let is_same = matches!((old, new), (Some(old), Some(new)) if old.value == new.value);
-            let stays = match (old.or(new).map(|setting| setting.key.change), new) {
-                (_, Some(new)) if is_same => Some(new),
-                (Some(Change::Reload), Some(new)) if old.is_some() => {
+            let change = match (old, new) {
+                (Some(old), Some(new)) if old.value == new.value => None,
+                (Some(_), Some(new)) => Some(new.key.change),
+                // Of a listener that has come or gone.
+                (_, _) => Some(Change::Restart),
+            };
+            let stays = match change {
+                None => new,
+                Some(Change::Reload) => {
                     changes.applied.push(name.clone());
-                    Some(new)
+                    new
                 }
-                (Some(Change::Seed), Some(new)) => {
+                Some(Change::Seed) => {
                     changes.only_seeds.push(name.clone());
-                    Some(new)
+                    new
                 }
-                // The last are of listeners that have come or gone.
-                (Some(Change::Restart) | None, _) | (Some(Change::Reload | Change::Seed), _) => {
+                Some(Change::Restart) => {
                     changes.needs_restart.push(name.clone());
                     old
                 }

@@ -8,21 +8,17 @@ use crate::check::Verdict;
 use crate::history::{At, Connection, Drained, End, History, Kind, Queues};
 
 /// Server shutting down, use another server.
-const GO_AWAY: [u8; 2] = [0x8B, 0x9C];
+pub const GO_AWAY: [u8; 2] = [0x8B, 0x9C];
 /// What a client may be told instead, if it was taken over just then.
 const TAKEN_OVER: u8 = 0x8E;
 /// The node's process may have ended before a client notices.
-const NOTICED: Duration = Duration::from_secs(1);
+pub const NOTICED: Duration = Duration::from_secs(1);
 /// How long after a drain its sessions and leaderships are still being taken up by other nodes.
 const TAKEN_UP: Duration = Duration::from_secs(3);
 
 pub fn check(history: &History) -> Verdict {
     let mut verdict = Verdict::new("P9 rolling restart");
-    let ends = history.events.iter().filter(|event| event.kind == Kind::Disconnected);
-    let mut reasons: HashMap<(&str, &str), Vec<&str>> = HashMap::new();
-    for end in ends {
-        reasons.entry((&end.client, &end.peer)).or_default().push(&end.reason);
-    }
+    let reasons = reasons(history);
     for drain in &history.drains {
         for it in history.connections.iter().filter(|it| ended_by(drain, it)) {
             let (client, peer, node) = (&it.client_id, &it.peer, drain.node);
@@ -49,6 +45,17 @@ pub fn check(history: &History) -> Verdict {
         nothing_lost(queues, &history.drains, &mut verdict);
     }
     verdict
+}
+
+/// Why connections ended as the log has it, by client id and address.
+pub type Reasons<'a> = HashMap<(&'a str, &'a str), Vec<&'a str>>;
+
+pub fn reasons(history: &History) -> Reasons<'_> {
+    let mut reasons = Reasons::new();
+    for end in history.events.iter().filter(|event| event.kind == Kind::Disconnected) {
+        reasons.entry((&end.client, &end.peer)).or_default().push(&end.reason);
+    }
+    reasons
 }
 
 fn nothing_lost(queues: &Queues, drains: &[Drained], verdict: &mut Verdict) {

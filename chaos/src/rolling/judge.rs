@@ -1,16 +1,11 @@
 //! What a rolling restart did to those who were there. Pure.
 
-use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use crate::check::p9_rolling_restart::{GO_AWAY, NOTICED, Reasons, reasons};
 use crate::check::{self, Verdict};
-use crate::history::{Connection, Drained, End, History, Kind};
-use crate::run::percentile;
-
-/// Server shutting down, use another server.
-const GO_AWAY: [u8; 2] = [0x8B, 0x9C];
-/// The node's process may have ended before a client notices.
-const NOTICED: Duration = Duration::from_secs(1);
+use crate::history::{Connection, Drained, End, History};
+use crate::run::{percentile, shown};
 
 /// Of one drain: clients that lost their connection by it, and what they and the log say of it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -25,14 +20,8 @@ struct Told {
 /// What does not hold.
 pub fn judge(history: &History, backs: &[Duration], most: f64) -> Result<(), String> {
     let mut broken = drains(history);
-    let shown = |part| percentile(backs, part).map_or("-".to_owned(), |time| format!("{time:.2?}"));
-    println!(
-        "\nback after losing the connection, {} times: p50 {}, p99 {}, longest {}",
-        backs.len(),
-        shown(0.5),
-        shown(0.99),
-        shown(1.0)
-    );
+    let [middle, slow, longest] = shown(backs);
+    println!("\nback after losing the connection, {} times: p50 {middle}, p99 {slow}, longest {longest}", backs.len());
     if percentile(backs, 0.99).is_none_or(|slow| slow.as_secs_f64() > most) {
         broken.push(format!("99 % of the clients must be back within {most} s"));
     }
@@ -94,17 +83,6 @@ fn drains(history: &History) -> Vec<String> {
     broken
 }
 
-/// By client id and address.
-type Reasons<'a> = HashMap<(&'a str, &'a str), HashSet<&'a str>>;
-
-fn reasons(history: &History) -> Reasons<'_> {
-    let mut reasons = Reasons::new();
-    for event in history.events.iter().filter(|event| event.kind == Kind::Disconnected) {
-        reasons.entry((&event.client, &event.peer)).or_default().insert(&event.reason);
-    }
-    reasons
-}
-
 fn told(history: &History, drain: &Drained, reasons: &Reasons<'_>) -> Told {
     let mut told = Told::default();
     for it in history.connections.iter().filter(|it| ended_by(drain, it)) {
@@ -115,7 +93,7 @@ fn told(history: &History, drain: &Drained, reasons: &Reasons<'_>) -> Told {
             told.three += 1;
         }
         let logged = reasons.get(&(it.client_id.as_str(), it.peer.as_str()));
-        told.in_events += usize::from(logged.is_some_and(|logged| logged.contains("go_away")));
+        told.in_events += usize::from(logged.is_some_and(|logged| logged.contains(&"go_away")));
     }
     told
 }
@@ -136,7 +114,7 @@ fn lost_otherwise(history: &History, it: &Connection) -> bool {
 mod tests {
     use super::*;
     use crate::check::sample::{connection, event, s};
-    use crate::history::Event;
+    use crate::history::{Event, Kind};
 
     fn history(ends: &[(bool, End, &str)]) -> History {
         let mut history =

@@ -186,12 +186,8 @@ async fn victims(cluster: &Cluster, planned: &Planned) -> Result<Vec<usize>, Str
 }
 
 async fn leader(cluster: &Cluster) -> Result<usize, String> {
-    let view = cluster.get(0, "cluster").await?;
-    let groups = view["groups"].as_array().ok_or_else(|| format!("no groups in {view}"))?;
-    let roster = groups.iter().find(|group| group["group"] == "roster");
-    let name = roster.and_then(|group| group["leader"].as_str()).and_then(|name| name.strip_prefix("node-"));
     // An election may be under way: then any node may be about to lead.
-    Ok(name.and_then(|number| number.parse().ok()).unwrap_or(0))
+    Ok(cluster.leader().await?.unwrap_or(0))
 }
 
 async fn break_network(net: &Net, size: usize, planned: &Planned, nodes: &[usize]) {

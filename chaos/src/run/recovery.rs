@@ -50,6 +50,11 @@ pub fn percentile(values: &[Duration], part: f64) -> Option<Duration> {
     sorted.get(place.clamp(1, sorted.len().max(1)) - 1).copied()
 }
 
+/// p50, p99 and the longest, in words.
+pub fn shown(values: &[Duration]) -> [String; 3] {
+    [0.5, 0.99, 1.0].map(|part| percentile(values, part).map_or("-".to_owned(), |value| format!("{value:.2?}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
